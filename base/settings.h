@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* settings.h - every setting of the library: one table, read once from the environment. */
+#ifndef BASE_SETTINGS_H
+#define BASE_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* field, type (number, size or text), variable, default, least, most, meaning */
+#define SNTI_SETTINGS(X) \
+	X(log_level,    number, "SNT_LOG",         "2",     0, 5, \
+	  "How much is logged: 0 nothing, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace.") \
+	X(timeout_ms,   number, "SNT_TIMEOUT",     "30000", 1, 86400000, \
+	  "Milliseconds one wait for other ranks may take before it fails.") \
+	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
+	  "Milliseconds until all ranks must have found each other.") \
+	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
+	  "Transports that may be used, in order of preference.") \
+	X(algorithms,   text,   "SNT_ALGORITHMS",  "",      0, 0, \
+	  "Choice of algorithms, such as allreduce:0-4K:doubling,allreduce:4K-:ring; empty chooses by size.") \
+	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \
+	  "Network interfaces to use, by name (eth0) or subnet (10.0.0.0/8), in order; empty means any that is up.") \
+	X(secret,       text,   "SNT_SECRET",      "",      0, 0, \
+	  "The job's secret, the same text on every rank.") \
+	X(secret_file,  text,   "SNT_SECRET_FILE", "",      0, 0, \
+	  "A file that holds the job's secret; only its owner may have access.") \
+	X(rank,         text,   "SNT_RANK",        "",      0, 0, \
+	  "This process's rank, before any launcher's variable.") \
+	X(ranks,        text,   "SNT_SIZE",        "",      0, 0, \
+	  "The number of ranks, before any launcher's variable.") \
+	X(address,      text,   "SNT_ADDRESS",     "",      0, 0, \
+	  "host:port where rank 0 listens, before any launcher's variable.") \
+	X(spin_us,      number, "SNT_SPIN",        "20",    0, 1000000, \
+	  "Microseconds a wait spins before it yields the core; 0 when ranks outnumber cores.") \
+	X(yield_us,     number, "SNT_YIELD",       "200",   0, 10000000, \
+	  "Microseconds a wait then yields before it sleeps.") \
+	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
+	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
+	X(shm_slot,     size,   "SNT_SHM_SLOT",    "16K",   1024, 1 << 24, \
+	  "Bytes of one shared-memory slot, the piece in which large messages are moved.") \
+	X(shm_slots,    number, "SNT_SHM_SLOTS",   "8",     2, 64, \
+	  "Shared-memory slots in each direction of a connection.") \
+	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "512K", 0, INT64_MAX, \
+	  "Messages of at least so many bytes are read straight from the sender where the kernel allows; 0 never.") \
+	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
+	  "Sockets between two ranks over TCP.") \
+	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "64K",   0, 1 << 30, \
+	  "Bytes in unmatched messages that one TCP connection may hold.") \
+	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "256K",  4096, 1 << 30, \
+	  "Bytes of the piece in which a large TCP message is dealt to the sockets.")
+
+struct snti_settings {
+#define SNTI_FIELD_number uint64_t
+#define SNTI_FIELD_size uint64_t
+#define SNTI_FIELD_text const char *
+#define SNTI_FIELD(field, type, ...) SNTI_FIELD_##type field;
+	SNTI_SETTINGS(SNTI_FIELD)
+#undef SNTI_FIELD
+};
+
+/* The settings of this process, read at the first call (any thread). A value that is out of
+ * its bounds or no number is warned about and the default stands; so is a
+ * variable named SNT_... that is no setting, with the nearest name. */
+const struct snti_settings *snti_settings(void);
+
+/* For 'sennit info --settings' and the checks: the table as text. */
+struct snti_setting_text { const char *variable, *standard, *meaning; char value[256]; };
+size_t snti_setting_count(void);
+void snti_setting_describe(size_t index, struct snti_setting_text *text);
+
+/* "64K", "1M", "2G", "123": bytes; K, M, G are powers of 1024. 0 or SNT_EINVAL. */
+int snti_parse_size(const char *text, uint64_t *size);
+
+#endif

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* barrier.c - nobody leaves before everybody has come. */
+#include "collectives/pieces.h"
+
+/* dissemination: after round k each rank has heard, directly or not, from the 2^k - 1 ranks to its left.
+ * ceil(log2 P) rounds, as many messages of no bytes sent by each rank. Hensgen, Finkel, Manber 1988. */
+void snti_barrier_dissemination(struct snti_plan *p)
+{
+	for (uint32_t hop = 1; hop < p->size; hop *= 2, snti_plan_round(p)) {
+		snti_plan_send(p, (p->rank + hop) % p->size, SNTI_IN, 0, 1);
+		snti_plan_recv(p, (p->rank + p->size - hop) % p->size, SNTI_TMP, 0, 1);
+	}
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* engine.c - the one loop that all collectives run in. */
+#include "collectives/engine.h"
+
+#include <string.h>
+
+#include "collectives/plan.h"
+
+void snti_run_begin(struct snti_run *run, uint64_t lane)
+{
+	run->lane = lane;
+	run->first = run->started = run->finished = 0;
+}
+
+static void merge(const struct snti_act *act, const struct snti_job *job)
+{
+	size_t count = act->size / job->width;
+
+	if (act->left)
+		job->fold(act->to, act->from, act->to, count);
+	else
+		job->fold(act->to, act->to, act->from, count);
+}
+
+static int start_send(const struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+		      struct snti_xfer *xfer)
+{
+	xfer->data = (char *)act->from;
+	xfer->size = act->size;
+	xfer->lane = run->lane;
+	xfer->fingerprint = job->fingerprint;
+	xfer->memory = act->memory;
+	xfer->fold = NULL;
+	xfer->status = SNT_BUSY;
+	return snti_send(job->conns[act->peer], xfer);
+}
+
+static int start_receive(const struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+			 struct snti_xfer *xfer)
+{
+	xfer->data = act->to;
+	xfer->size = act->size;
+	xfer->lane = run->lane;
+	xfer->fingerprint = job->fingerprint;
+	xfer->memory = NULL;
+	xfer->fold = act->op == SNTI_STEP_FOLD ? job->fold : NULL;
+	xfer->operand = act->from;
+	xfer->width = job->width;
+	xfer->arriving_left = act->left;
+	xfer->status = SNT_BUSY;
+	return snti_recv(job->conns[act->peer], xfer);
+}
+
+/* 0: taken, or done on the spot. */
+static int start_act(const struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+		     struct snti_xfer *xfer)
+{
+	if (act->op == SNTI_STEP_SEND)
+		return start_send(run, job, act, xfer);
+	if (act->op == SNTI_STEP_RECV || act->op == SNTI_STEP_FOLD)
+		return start_receive(run, job, act, xfer);
+	if (act->op == SNTI_STEP_COPY)
+		memmove(act->to, act->from, act->size);
+	else
+		merge(act, job);
+	xfer->status = 0;
+	return 0;
+}
+
+static uint32_t round_end(const struct snti_run *run)
+{
+	uint32_t to = run->first;
+
+	while (to < run->act_count && run->acts[to].round == run->acts[run->first].round)
+		to++;
+	return to;
+}
+
+static int poll_round(struct snti_run *run, const struct snti_job *job)
+{
+	uint32_t to = round_end(run);
+	int status;
+
+	for (; run->started < to; run->started++) {
+		status = start_act(run, job, &run->acts[run->started], &run->xfers[run->started - run->first]);
+		if (status)
+			return status == SNT_AGAIN ? SNT_BUSY : status;
+	}
+	for (; run->finished < to; run->finished++) {
+		status = run->xfers[run->finished - run->first].status;
+		if (status)
+			return status;
+	}
+	run->first = to;
+	return 0;
+}
+
+int snti_run_poll(struct snti_run *run, const struct snti_job *job)
+{
+	int status = 0;
+
+	while (!status && run->first < run->act_count)
+		status = poll_round(run, job);
+	return status;
+}

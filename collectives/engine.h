@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* engine.h - carries out one slice of a plan whose chunks have become addresses. */
+#ifndef COLLECTIVES_ENGINE_H
+#define COLLECTIVES_ENGINE_H
+
+#include "collectives/fold.h"
+#include "transport/transport.h"
+
+/* A step with addresses: what the engine runs. */
+struct snti_act {
+	uint8_t op;                  /* enum snti_step_op */
+	uint8_t left;
+	uint32_t round;
+	uint32_t peer;
+	char *to;                    /* written: RECV, FOLD, COPY, MERGE */
+	const char *from;            /* read: SEND, COPY, MERGE; the operand of a FOLD */
+	size_t size;                 /* bytes */
+	struct snti_memory *memory;  /* of from, for a SEND */
+};
+
+/* What all slices of one operation share. */
+struct snti_job {
+	struct snti_conn **conns;    /* by rank */
+	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
+	uint32_t width;              /* bytes of one element */
+	uint64_t fingerprint;
+};
+
+/* One slice on its way. first <= finished <= started <= end of the round; all only grow. */
+struct snti_run {
+	const struct snti_act *acts;
+	uint32_t act_count;
+	struct snti_xfer *xfers;     /* room for the widest round */
+	uint64_t lane;
+	uint32_t first, started, finished;
+};
+
+void snti_run_begin(struct snti_run *run, uint64_t lane);
+/* 0 done, SNT_BUSY, or why it failed. Never blocks, allocates nothing. */
+int  snti_run_poll(struct snti_run *run, const struct snti_job *job) SNT_CHECK_RESULT;
+
+#endif

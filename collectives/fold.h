@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* fold.h - dst[i] = left[i] op right[i], by the widest instructions there are. */
+#ifndef COLLECTIVES_FOLD_H
+#define COLLECTIVES_FOLD_H
+
+#include "include/sennit.h"
+
+/* @count elements; @dst may be @left or @right, not partly overlap them. Any alignment. */
+typedef void snti_fold_fn(void *dst, const void *left, const void *right, size_t count);
+typedef void snti_scale_fn(void *dst, size_t count, uint32_t ranks);
+
+/* NULL when @type and @fold do not go together (bitwise or logical on floats). SNT_AVERAGE folds
+ * as SNT_SUM. Chosen for this processor at the first call; any thread. */
+snti_fold_fn *snti_fold_function(enum snt_type type, enum snt_fold fold);
+/* The same from one source file, for tests and the benchmark: "scalar", "avx2", "avx512", "neon";
+ * NULL where it has none or the processor cannot. */
+snti_fold_fn *snti_fold_variant(const char *variant, enum snt_type type, enum snt_fold fold);
+/* Divides by the number of ranks, in place: the end of SNT_AVERAGE. */
+snti_scale_fn *snti_scale_function(enum snt_type type);
+
+#endif

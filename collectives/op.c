@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* op.c - one operation: made from a call, started, tested, waited for, freed. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "collectives/team.h"
+#include "transport/shared.h"
+
+#define LANE_POINT_TO_POINT (1ull << 63)
+#define LANE_SLICE_BITS 20
+/* Scratch from here on is worth memory that peers can map. */
+#define TMP_SHARED_BYTES (64 << 10)
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+	hash ^= value;
+	hash *= 0x9e3779b97f4a7c15ull;
+	return hash ^ hash >> 29;
+}
+
+static int is_point_to_point(const struct snt_call *call)
+{
+	return call->collective == SNT_SEND || call->collective == SNT_RECV;
+}
+
+/* What two ranks must agree on about a call. alltoallv's counts differ by right: sizes are checked by message. */
+static uint64_t fingerprint(const struct snt_op *op, const struct snti_choice *choice)
+{
+	const struct snt_call *call = &op->call;
+	const struct snti_extent *e = &op->layout.extents[SNTI_TMP];
+	int v = e->counts != NULL;
+	uint64_t hash = mix(1, is_point_to_point(call) ? SNT_SEND : call->collective);
+
+	hash = mix(hash, call->type);
+	if (is_point_to_point(call))
+		return mix(hash, call->count);
+	hash = mix(hash, v ? 0 : call->count);
+	hash = mix(hash, (uint64_t)call->fold << 32 | (uint32_t)call->root);
+	for (uint32_t r = 0; v && call->collective != SNT_ALLTOALL && r < op->layout.blocks; r++)
+		hash = mix(hash, e->counts[r]);
+	for (const char *c = choice->algorithm->name; *c; c++)
+		hash = mix(hash, (unsigned char)*c);
+	return mix(hash, (uint64_t)choice->slices << 1 | v);
+}
+
+/* A send or a receive is a plan of one step. */
+static void build_point_to_point(struct snti_plan *p)
+{
+	p->chunks = 1;
+	if (p->collective == SNT_SEND)
+		snti_plan_send(p, p->root, SNTI_IN, 0, 1);
+	else
+		snti_plan_recv(p, p->root, SNTI_OUT, 0, 1);
+}
+
+static const struct snti_algorithm point_to_point[] = {
+	{ .name = "direct", .collective = SNT_SEND, .build = build_point_to_point },
+	{ .name = "direct", .collective = SNT_RECV, .build = build_point_to_point },
+};
+
+static int choose(const struct snt_op *op, struct snti_choice *choice)
+{
+	const struct snt_team *team = op->team;
+	const struct snti_layout *l = &op->layout;
+	struct snti_question question = {
+		.collective = op->call.collective, .size = team->size, .node_size = team->node_size,
+		.bytes = (uint64_t)l->extents[SNTI_TMP].count * l->width,
+		.unequal_blocks = l->extents[SNTI_TMP].counts != NULL,
+	};
+
+	if (is_point_to_point(&op->call)) {
+		*choice = (struct snti_choice){ &point_to_point[op->call.collective == SNT_RECV], 1, 1 };
+		return 0;
+	}
+	/* alltoallv's total differs from rank to rank, so it cannot guide a choice that all must share. */
+	if (question.collective == SNT_ALLTOALL && question.unequal_blocks)
+		question.bytes = 0;
+	return snti_select(&question, team->algorithms, choice);
+}
+
+static int make_tmp(struct snt_op *op)
+{
+	struct snti_layout *l = &op->layout;
+	const struct snti_plan *plan = op->plan;
+	size_t first, last, size;
+
+	if (!plan->tmp_buffers)
+		return 0;
+	first = snti_layout_at(l, SNTI_TMP, plan->tmp_first, 0);
+	last = snti_layout_at(l, SNTI_TMP, plan->tmp_end, 0);
+	if (l->slices > 1 && l->blocks == 1) {    /* a slice's chunks are spread over the vector */
+		first = 0;
+		last = l->extents[SNTI_TMP].count;
+	}
+	l->tmp_stride = ((last - first) * l->width + 127) / 64 * 64;
+	size = l->tmp_stride * plan->tmp_buffers;
+	op->tmp = size >= TMP_SHARED_BYTES ? snt_alloc(size) : aligned_alloc(64, size);
+	if (!op->tmp)
+		return snti_fail(SNT_ENOMEM, "no memory for %zu bytes of scratch", size);
+	if (size >= TMP_SHARED_BYTES)
+		l->extents[SNTI_TMP].memory = snti_shared_find(op->tmp, size);
+	l->extents[SNTI_TMP].base = (char *)((uintptr_t)op->tmp - first * l->width);
+	return 0;
+}
+
+static void find_memory(struct snt_op *op)
+{
+	struct snti_layout *l = &op->layout;
+	size_t size = op->call.count * l->width;
+
+	if (l->extents[SNTI_TMP].counts)
+		return;
+	if (op->call.in && size)
+		l->extents[SNTI_IN].memory = snti_shared_find(op->call.in, size);
+	if (op->call.out && size)
+		l->extents[SNTI_OUT].memory = snti_shared_find(op->call.out, size);
+}
+
+static int make_runs(struct snt_op *op)
+{
+	uint32_t acts = snti_layout_acts(&op->layout, op->plan), widest = snti_layout_widest(&op->layout, op->plan);
+
+	op->runs = calloc(op->window, sizeof(*op->runs));
+	if (!op->runs)
+		return snti_fail(SNT_ENOMEM, "no memory for an operation");
+	for (uint32_t i = 0; i < op->window; i++) {
+		struct snti_run *run = &op->runs[i];
+		struct snti_act *room = calloc(acts + 1, sizeof(*room));
+
+		run->acts = room;
+		run->act_count = acts;
+		run->xfers = calloc(widest + 1, sizeof(*run->xfers));
+		if (!room || !run->xfers)
+			return snti_fail(SNT_ENOMEM, "no memory for %u steps", acts);
+		if (op->slices == 1)
+			snti_layout_resolve(&op->layout, op->plan, 0, room);
+	}
+	return 0;
+}
+
+static int connect_peers(struct snt_op *op)
+{
+	int status = 0;
+
+	for (uint32_t i = 0; i < op->plan->step_count && !status; i++)
+		if (op->plan->steps[i].op <= SNTI_STEP_FOLD)
+			status = snti_team_connect(op->team, op->plan->steps[i].peer);
+	return status;
+}
+
+static int op_init(struct snt_op *op, const struct snt_call *call)
+{
+	struct snt_team *team = op->team;
+	struct snti_plan_shape shape = { .collective = call->collective, .rank = team->rank, .size = team->size,
+					 .root = call->root, .node_size = team->node_size };
+	struct snti_choice choice;
+	int status = snti_op_layout_init(op, call);
+
+	status = status ? status : choose(op, &choice);
+	if (status)
+		return status;
+	shape.in_place = snti_op_is_in_place(team, call);
+	op->plan = snti_team_plan(team, choice.algorithm, &shape, &status);
+	if (!op->plan)
+		return status;
+	op->layout.chunks = op->plan->chunks;
+	op->slices = op->layout.slices = choice.slices;
+	op->window = choice.window < choice.slices ? choice.window : choice.slices;
+	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
+				     .fold = snti_fold_function(call->type, call->fold),
+				     .fingerprint = fingerprint(op, &choice) };
+	find_memory(op);
+	status = make_tmp(op);
+	status = status ? status : make_runs(op);
+	return status ? status : connect_peers(op);
+}
+
+int snt_op_create(struct snt_team *team, const struct snt_call *given, struct snt_op **out)
+{
+	struct snt_op *op;
+	int status;
+
+	if (!team || !given || !out)
+		return snti_fail(SNT_EINVAL, "a NULL team, call or place for the operation");
+	if (team->status)
+		return SNT_EBROKEN;
+	op = calloc(1, sizeof(*op));
+	if (!op)
+		return snti_fail(SNT_ENOMEM, "no memory for an operation");
+	op->team = team;
+	op->call = *given;
+	if (given->collective == SNT_BARRIER) {
+		op->call.in = &op->idle_byte[0];
+		op->call.out = &op->idle_byte[1];
+		op->call.count = 1;
+		op->call.type = SNT_UINT8;
+	}
+	snti_list_init(&op->running);
+	snti_list_append(&team->ops, &op->all);
+	status = op_init(op, &op->call);
+	if (status)
+		snt_op_free(op);
+	else
+		*out = op;
+	return status;
+}
+
+void snt_op_free(struct snt_op *op)
+{
+	if (!op)
+		return;
+	if (op->status == SNT_BUSY)
+		snti_team_wait(op->team, op);
+	for (uint32_t i = 0; i < SNTI_RECENT; i++)
+		if (op->team->recent[i] == op)
+			op->team->recent[i] = NULL;
+	snti_list_remove(&op->running);
+	snti_list_remove(&op->all);
+	for (uint32_t i = 0; op->runs && i < op->window; i++) {
+		free((void *)op->runs[i].acts);
+		free(op->runs[i].xfers);
+	}
+	free(op->runs);
+	if (op->layout.extents[SNTI_TMP].memory)
+		snt_free(op->tmp);
+	else
+		free(op->tmp);
+	snti_op_layout_fini(op);
+	free(op);
+}
+
+static void begin_slice(struct snt_op *op, struct snti_run *run)
+{
+	if (op->slices > 1)
+		snti_layout_resolve(&op->layout, op->plan, op->next_slice, (struct snti_act *)run->acts);
+	snti_run_begin(run, op->lane + op->next_slice);
+	op->next_slice++;
+}
+
+int snt_op_start(struct snt_op *op)
+{
+	struct snt_team *team;
+	int moved = 0, status;
+
+	if (!op || op->status == SNT_BUSY)
+		return snti_fail(SNT_EINVAL, op ? "the operation is running already" : "a NULL operation");
+	team = op->team;
+	if (team->status)
+		return SNT_EBROKEN;
+	op->lane = is_point_to_point(&op->call) ? LANE_POINT_TO_POINT | op->call.tag
+						 : ++team->sequence << LANE_SLICE_BITS;
+	op->status = SNT_BUSY;
+	op->active = op->window;
+	op->next_slice = 0;
+	for (uint32_t i = 0; i < op->window; i++)
+		begin_slice(op, &op->runs[i]);
+	snti_list_append(&team->running, &op->running);
+	status = snti_op_move(op, &moved);
+	return status ? snti_team_fail(team, status) : 0;
+}
+
+static void finish(struct snt_op *op)
+{
+	const struct snt_call *call = &op->call;
+	int mine = call->collective != SNT_REDUCE || call->root == op->team->rank;
+
+	if (call->fold == SNT_AVERAGE && mine && (call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
+						  call->collective == SNT_REDUCE_SCATTER)) {
+		const size_t *counts = op->layout.extents[SNTI_IN].counts;
+		size_t count = counts ? counts[op->team->rank] : call->count;
+
+		snti_scale_function(call->type)(call->out, count, op->team->size);
+	}
+	op->status = 0;
+	snti_list_remove(&op->running);
+}
+
+/* Messages with one tag between two ranks keep their order also when the wire would not take the first yet. */
+static int waits_its_turn(const struct snt_op *op)
+{
+	if (!is_point_to_point(&op->call))
+		return 0;
+	snti_list_each(link, &op->team->running) {
+		const struct snt_op *earlier = snti_container(link, struct snt_op, running);
+
+		if (earlier == op)
+			return 0;
+		if (earlier->lane == op->lane && earlier->call.collective == op->call.collective &&
+		    earlier->call.root == op->call.root && !earlier->runs[0].started)
+			return 1;
+	}
+	return 0;
+}
+
+/* Moves @op once; 0 also while it is busy, see op->status. */
+int snti_op_move(struct snt_op *op, int *moved)
+{
+	if (waits_its_turn(op))
+		return 0;
+	for (uint32_t i = 0; i < op->window; i++) {
+		struct snti_run *run = &op->runs[i];
+		int status = run->lane ? snti_run_poll(run, &op->job) : SNT_BUSY;
+
+		while (!status && op->next_slice < op->slices) {
+			begin_slice(op, run);
+			*moved = 1;
+			status = snti_run_poll(run, &op->job);
+		}
+		if (status < 0)
+			return status;
+		if (!status && run->lane) {
+			run->lane = 0;       /* this place in the window is empty for good */
+			op->active--;
+			*moved = 1;
+		}
+	}
+	if (!op->active)
+		finish(op);
+	return 0;
+}
+
+int snt_op_test(struct snt_op *op)
+{
+	int moved, status;
+
+	if (!op)
+		return snti_fail(SNT_EINVAL, "a NULL operation");
+	if (op->status != SNT_BUSY)
+		return op->status;
+	status = snti_team_move(op->team, &moved);
+	return status ? status : op->status;
+}
+
+int snt_op_wait(struct snt_op *op)
+{
+	if (!op)
+		return snti_fail(SNT_EINVAL, "a NULL operation");
+	return op->status == SNT_BUSY ? snti_team_wait(op->team, op) : op->status;
+}

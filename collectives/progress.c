@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* progress.c - moves a team's operations, waits politely, and ends all when one fails. */
+#include <poll.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/cpu.h"
+#include "base/log.h"
+#include "collectives/team.h"
+
+/* Looking at the clock and the control channel costs more than a poll. */
+#define POLLS_PER_LOOK 64
+#define LOOK_EVERY_NS 1000000ull
+#define REPORT_AFTER_NS 100000000ull
+#define SLEEP_MOST_MS 10
+
+struct patience {
+	uint64_t moved_ns, looked_ns;   /* when something moved last; when the control channel was served last */
+	uint32_t polls;
+	int reported;
+};
+
+/* The first failure decides: its text goes to everybody, all that runs ends with it. */
+int snti_team_fail(struct snt_team *team, int status)
+{
+	if (team->status)
+		return team->status;
+	team->status = status;
+	if (team->exchange)
+		snti_exchange_abort(team->exchange, status, snt_error_text());
+	while (!snti_list_empty(&team->running)) {
+		struct snt_op *op = snti_container(team->running.next, struct snt_op, running);
+
+		op->status = status;
+		snti_list_remove(&op->running);
+	}
+	for (int r = 0; r < team->size; r++) {
+		snti_conn_close(team->conns[r]);
+		team->conns[r] = NULL;
+	}
+	return status;
+}
+
+int snti_team_poll(struct snt_team *team)
+{
+	int moved = 0;
+
+	for (uint32_t i = 0; i < team->preferred_count; i++) {
+		struct snti_port *port = team->ports[team->preferred[i]];
+		int status = port ? port->ops->poll(port) : 0;
+
+		if (status < 0)
+			return status;
+		moved += status;
+	}
+	return moved;
+}
+
+/* The running list in the order of starting, so that messages on one lane are offered in order. */
+static int move_all(struct snt_team *team, int *moved)
+{
+	struct snti_link *link = team->running.next;
+
+	while (link != &team->running) {
+		struct snt_op *op = snti_container(link, struct snt_op, running);
+		int status;
+
+		link = link->next;
+		status = snti_op_move(op, moved);
+		if (status)
+			return snti_team_fail(team, status);
+	}
+	return 0;
+}
+
+int snti_team_move(struct snt_team *team, int *moved)
+{
+	int status;
+
+	if (team->status)
+		return team->status;
+	status = snti_team_poll(team);
+	if (status < 0)
+		return snti_team_fail(team, status);
+	*moved = status > 0;
+	return move_all(team, moved);
+}
+
+int snt_team_progress(struct snt_team *team)
+{
+	int moved, status;
+
+	if (!team)
+		return snti_fail(SNT_EINVAL, "a NULL team");
+	status = snti_team_move(team, &moved);
+	return status ? status : snti_exchange_poll(team->exchange);
+}
+
+static int time_out(struct snt_team *team, const struct snt_op *op)
+{
+	char text[128] = "the peers to take what was sent";
+
+	if (op)
+		snti_op_text(op, text, sizeof(text));
+	for (uint32_t i = 0; op && i < op->window; i++) {
+		const struct snti_run *run = &op->runs[i];
+
+		for (uint32_t k = run->first; k < run->act_count && k <= run->started; k++)
+			if (run->acts[k].op <= 2 && run->xfers[k - run->first].status)
+				return snti_fail(SNT_ETIMEOUT, "nothing from rank %u for %u ms in %s (number %llu)", run->acts[k].peer,
+						 team->timeout_ms, text, (unsigned long long)team->sequence);
+	}
+	return snti_fail(SNT_ETIMEOUT, "waited %u ms for %s", team->timeout_ms, text);
+}
+
+/* Now and then: what the others say, and whether the deadline has passed. */
+static int look_around(struct snt_team *team, const struct snt_op *op, struct patience *p)
+{
+	uint64_t now = snti_now_ns();
+	char text[128];
+	int status;
+
+	if (now - p->looked_ns < LOOK_EVERY_NS)
+		return 0;
+	p->looked_ns = now;
+	status = snti_exchange_poll(team->exchange);
+	if (status)
+		return snti_team_fail(team, status);
+	if (op && !p->reported && now - p->moved_ns > REPORT_AFTER_NS) {
+		p->reported = 1;
+		snti_op_text(op, text, sizeof(text));
+		snti_exchange_report(team->exchange, op->lane, op->job.fingerprint, text);
+	}
+	if (now - p->moved_ns > team->timeout_ms * 1000000ull)
+		return snti_team_fail(team, time_out(team, op));
+	return 0;
+}
+
+static void sleep_a_little(struct snt_team *team)
+{
+	struct pollfd fds[SNTI_PORTS_MAX + 1];
+	int count = 0;
+
+	for (uint32_t i = 0; i < team->preferred_count; i++) {
+		struct snti_port *port = team->ports[team->preferred[i]];
+
+		if (!port)
+			continue;
+		if (port->ops->arm(port))
+			return;
+		fds[count++] = (struct pollfd){ .fd = port->wake_fd, .events = POLLIN };
+	}
+	fds[count++] = (struct pollfd){ .fd = snti_exchange_fd(team->exchange), .events = POLLIN };
+	poll(fds, count, SLEEP_MOST_MS);
+}
+
+/* Nothing moved: spin a little, then yield, then sleep. */
+static int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
+{
+	uint64_t idle_us;
+
+	snti_cpu_relax();
+	if (team->spin_us && ++p->polls % POLLS_PER_LOOK)
+		return 0;
+	if (!p->moved_ns)
+		p->moved_ns = snti_now_ns();
+	idle_us = (snti_now_ns() - p->moved_ns) / 1000;
+	if (idle_us < team->spin_us)
+		return 0;
+	if (idle_us < team->spin_us + team->yield_us)
+		sched_yield();
+	else
+		sleep_a_little(team);
+	return look_around(team, op, p);
+}
+
+static int is_flushed(const struct snt_team *team)
+{
+	for (int r = 0; r < team->size; r++)
+		if (team->conns[r] && team->conns[r]->status >= 0 && team->conns[r]->ops->flush(team->conns[r]) == SNT_BUSY)
+			return 0;
+	return 1;
+}
+
+int snti_team_wait(struct snt_team *team, struct snt_op *op)
+{
+	struct patience p = { 0 };
+	int moved, status = team->status;
+
+	while (!status) {
+		if (op ? op->status != SNT_BUSY : is_flushed(team))
+			return op ? op->status : 0;
+		status = snti_team_move(team, &moved);
+		if (!status && moved)
+			p = (struct patience){ .looked_ns = p.looked_ns };
+		else if (!status)
+			status = be_patient(team, op, &p);
+	}
+	return status;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* team.h - a group of ranks, and the operations on it. Behind sennit.h. */
+#ifndef COLLECTIVES_TEAM_H
+#define COLLECTIVES_TEAM_H
+
+#include "collectives/layout.h"
+#include "collectives/select.h"
+#include "transport/exchange.h"
+
+#define SNTI_PORTS_MAX 8
+#define SNTI_RECENT 32           /* operations that snt_call() remembers; a power of two */
+
+/* What every rank tells every other at start-up. */
+struct snti_card {
+	uint64_t host;               /* alike for ranks on one host */
+	uint64_t choices;            /* hash of the settings that must agree */
+	uint32_t ports;              /* bit i: snti_transports[i] is open */
+	uint32_t reserved;
+	struct snti_address addresses[SNTI_PORTS_MAX];
+};
+
+struct snti_cached_plan {
+	struct snti_link link;
+	const struct snti_algorithm *algorithm;
+	struct snti_plan plan;
+};
+
+struct snt_team {
+	int rank, size, local_rank, local_size;
+	uint32_t node_size;          /* ranks per host when that is the same everywhere and in order; else 0 */
+	uint32_t timeout_ms;
+	uint64_t spin_us, yield_us;
+	char *algorithms;
+	struct snti_exchange *exchange;
+	struct snti_port *ports[SNTI_PORTS_MAX];   /* by index in snti_transports */
+	uint32_t preferred[SNTI_PORTS_MAX], preferred_count;
+	struct snti_card *cards;     /* by rank */
+	struct snti_conn **conns;    /* by rank; NULL until first use */
+	struct snti_link running;    /* operations, in the order in which they were started */
+	struct snti_link plans;
+	struct snti_link ops;        /* all */
+	struct snt_op *recent[SNTI_RECENT];
+	uint64_t sequence;           /* of the last collective started */
+	int status;                  /* why the team is broken; 0 */
+};
+
+struct snt_op {
+	struct snti_link running, all;
+	struct snt_team *team;
+	struct snt_call call;        /* its layouts are not kept: see layout */
+	struct snti_layout layout;
+	const struct snti_plan *plan;
+	struct snti_job job;
+	struct snti_run *runs;       /* window of them */
+	uint32_t window, slices, next_slice, active;
+	uint64_t lane;               /* of slice 0 */
+	char *tmp;
+	int status;                  /* SNT_BUSY while it runs */
+	char idle_byte[2];           /* a barrier's data */
+};
+
+int  snti_team_fail(struct snt_team *team, int status);
+/* Begins to set up the connection to @peer, once. */
+int  snti_team_connect(struct snt_team *team, uint32_t peer) SNT_CHECK_RESULT;
+/* How much moved on all ports; negative: a port failed. */
+int  snti_team_poll(struct snt_team *team);
+const struct snti_plan *snti_team_plan(struct snt_team *team, const struct snti_algorithm *algorithm,
+				       const struct snti_plan_shape *shape, int *status);
+/* Moves every running operation once. 0 or the team's failure. *moved: whether anything happened. */
+int  snti_team_move(struct snt_team *team, int *moved);
+/* Waits politely until @op is done, or for the connections' output when @op is NULL. */
+int  snti_team_wait(struct snt_team *team, struct snt_op *op);
+
+/* Fills in op->layout, allocating what it needs; snti_op_layout_fini() accepts a half-made one. */
+int  snti_op_layout_init(struct snt_op *op, const struct snt_call *call) SNT_CHECK_RESULT;
+void snti_op_layout_fini(struct snt_op *op);
+int  snti_op_is_in_place(const struct snt_team *team, const struct snt_call *call);
+/* Moves @op once. 0 also while it is busy: see op->status. */
+int  snti_op_move(struct snt_op *op, int *moved) SNT_CHECK_RESULT;
+void snti_op_text(const struct snt_op *op, char *text, size_t size);   /* "allreduce of 10 float32, sum" */
+
+#endif

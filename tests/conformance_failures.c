@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* conformance_failures.c - what a transport does when the sides disagree, leave or sleep. */
+#include <dirent.h>
+#include <poll.h>
+
+#include "tests/conformance_parts.h"
+#include "transport/shared.h"
+
+#pragma weak snti_shared_find
+#pragma weak snt_alloc
+#pragma weak snt_free
+
+/* ---- failures ----------------------------------------------------------- */
+
+/* Sends @there bytes to a receive of @here; @late: the receive comes last. The sender may have been told
+ * success before: then its conn fails. */
+static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerprint, int late)
+{
+	unsigned char *out = filled(there, 1), *in = malloc(here + 1);
+	struct snti_xfer send = message(out, there, 1), recv = message(in, here, 1);
+
+	recv.fingerprint = fingerprint;
+	if (!late)
+		do_recv(p, 1, &recv);
+	do_send(p, 0, &send);
+	for (int i = 0; i < 100; i++)
+		turn(p);
+	if (late)
+		do_recv(p, 1, &recv);
+	until(p, recv.status != SNT_BUSY && send.status != SNT_BUSY && (send.status || p->conn[0]->status));
+	assert_int_equal(recv.status, SNT_EMISMATCH);
+	assert_int_equal(send.status ? send.status : p->conn[0]->status, SNT_EMISMATCH);
+	assert_true(*snt_error_text());
+	free(out);
+	free(in);
+}
+
+static void fresh_mismatch(size_t there, size_t here, uint64_t fingerprint)
+{
+	for (int late = 0; late < 2; late++) {
+		void *state;
+
+		setup(&state);
+		mismatch(state, there, here, fingerprint, late);
+		teardown(&state);
+	}
+}
+
+void another_size_fails_both_sides(void **state)
+{
+	(void)state;
+	fresh_mismatch(8, 16, 7);
+	fresh_mismatch(16, 8, 7);
+	fresh_mismatch(0, 8, 7);
+	fresh_mismatch(1 << 20, 1 << 19, 7);
+	fresh_mismatch(8, 1 << 20, 7);
+	fresh_mismatch(1 << 20, 8, 7);
+}
+
+void another_fingerprint_fails_both_sides(void **state)
+{
+	(void)state;
+	fresh_mismatch(8, 8, 8);
+	fresh_mismatch(1 << 20, 1 << 20, 8);
+}
+
+void hang_up_cancels_what_is_pending(void **state)
+{
+	struct pair *p = *state;
+	size_t big = 3 << 20;
+	unsigned char *out = filled(big, 1), in[8];
+	struct snti_xfer send = message(out, big, 1), recv = message(in, 8, 1);
+
+	do_send(p, 0, &send);
+	do_recv(p, 0, &recv);
+	snti_conn_close(p->conn[0]);
+	p->conn[0] = NULL;
+	assert_int_equal(send.status, SNT_ECANCELED);
+	assert_int_equal(recv.status, SNT_ECANCELED);
+	free(out);
+}
+
+void peer_that_hangs_up_fails_what_is_pending(void **state)
+{
+	struct pair *p = *state;
+	size_t big = 3 << 20;
+	unsigned char *out = filled(big, 1), in[8];
+	struct snti_xfer send = message(out, big, 1), recv = message(in, 8, 1);
+
+	do_send(p, 0, &send);
+	do_recv(p, 0, &recv);
+	for (int i = 0; i < 50; i++)
+		turn(p);
+	snti_conn_close(p->conn[1]);
+	p->conn[1] = NULL;
+	until(p, send.status != SNT_BUSY && recv.status != SNT_BUSY);
+	assert_int_equal(send.status, SNT_EPEER);
+	assert_int_equal(recv.status, SNT_EPEER);
+	until(p, snti_recv(p->conn[0], &recv) == SNT_EPEER);
+	free(out);
+}
+
+void what_send_completed_arrives_after_hang_up(void **state)
+{
+	for (int variant = 0; variant < 4; variant++) {
+		struct snti_xfer send[20], recv[20];
+		unsigned char out[20][100], in[20][100];
+		struct pair *p;
+
+		setup(state);
+		p = *state;
+		for (int i = 0; i < 20; i++) {
+			fill(out[i], 100, (uint64_t)i);
+			send[i] = message(out[i], 100, (uint64_t)i % 3);
+			recv[i] = message(in[i], 100, (uint64_t)i % 3);
+			if (variant & 1)
+				do_recv(p, 1, &recv[i]);
+			do_send(p, 0, &send[i]);
+		}
+		for (int i = 0; i < 20; i++)
+			done(p, &send[i]);
+		until(p, wire->flush(p->conn[0]) == 0);
+		snti_conn_close(p->conn[0]);
+		p->conn[0] = NULL;
+		if (variant & 2) {
+			snti_port_close(p->port[0]);
+			p->port[0] = NULL;
+			for (int i = 0; i < 50; i++)
+				turn(p);
+		}
+		for (int i = 0; i < 20; i++) {
+			if (!(variant & 1))
+				do_recv(p, 1, &recv[i]);
+			done(p, &recv[i]);
+			assert_filled(in[i], 100, (uint64_t)i);
+		}
+		teardown(state);
+	}
+}
+
+void large_send_arrives_after_hang_up(void **state)
+{
+	struct pair *p = *state;
+	size_t size = 2 << 20;
+	unsigned char *out = filled(size, 1), *in = malloc(size);
+	struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
+
+	do_recv(p, 1, &recv);
+	do_send(p, 0, &send);
+	done(p, &send);
+	snti_conn_close(p->conn[0]);
+	p->conn[0] = NULL;
+	memset(out, 0, size);
+	done(p, &recv);
+	assert_filled(in, size, 1);
+	free(out);
+	free(in);
+}
+
+static int count_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int count = 0;
+
+	while (readdir(dir))
+		count++;
+	closedir(dir);
+	return count;
+}
+
+void closing_half_open_conns_leaks_nothing(void **state)
+{
+	int before = count_fds();
+
+	(void)state;
+	alarm(60);
+	for (int polls = 0; polls < 40; polls++) {
+		struct pair p;
+
+		open_ports(&p);
+		begin(&p, polls & 1, 77, 0);
+		for (int i = 0; i < polls; i++)
+			turn(&p);
+		if (polls % 3 == 0) {
+			snti_conn_close(p.conn[1]);
+			p.conn[1] = NULL;
+			for (int i = 0; i < 20; i++)
+				turn(&p);
+		}
+		if (polls % 5 == 0) {
+			snti_conn_close(p.conn[1]);
+			snti_port_close(p.port[1]);
+			p.port[1] = NULL;
+			p.conn[1] = NULL;
+		}
+		shut(&p);
+	}
+	assert_int_equal(count_fds(), before);
+}
+
+void armed_port_wakes_on_arrival(void **state)
+{
+	struct pair *p = *state;
+	char in[8];
+	struct snti_xfer send = message("abcdefgh", 8, 1), recv = message(in, 8, 1);
+	struct pollfd wake = { .fd = p->port[1]->wake_fd, .events = POLLIN };
+	uint64_t deadline = snti_deadline_ms(CONFORMANCE_WAIT_MS);
+
+	if (wake.fd < 0)
+		skip();
+	do_recv(p, 1, &recv);
+	for (int i = 0; i < 100; i++)
+		turn(p);
+	while (wire->arm(p->port[1]) == SNT_AGAIN && !snti_is_past(deadline))
+		turn(p);
+	assert_int_equal(poll(&wake, 1, 0), 0);
+	assert_int_equal(snti_send(p->conn[0], &send), 0);
+	assert_int_equal(poll(&wake, 1, 5000), 1);
+	until(p, recv.status != SNT_BUSY);
+	assert_memory_equal(in, "abcdefgh", 8);
+	done(p, &send);
+}
+
+void sleeping_moves_a_large_message(void **state)
+{
+	struct pair *p = *state;
+	size_t size = 8 << 20;
+	unsigned char *out = filled(size, 1), *in = malloc(size);
+	struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
+	uint64_t deadline = snti_deadline_ms(CONFORMANCE_WAIT_MS);
+
+	if (p->port[0]->wake_fd < 0)
+		skip();
+	do_recv(p, 1, &recv);
+	do_send(p, 0, &send);
+	while ((send.status == SNT_BUSY || recv.status == SNT_BUSY) && !snti_is_past(deadline)) {
+		int ready = 0;
+		struct pollfd wake[2];
+
+		for (int i = 0; i < 2; i++) {
+			wake[i] = (struct pollfd){ .fd = p->port[i]->wake_fd, .events = POLLIN };
+			ready |= wire->arm(p->port[i]) == SNT_AGAIN;
+		}
+		/* Nothing may be lost: whoever has work is awake. */
+		if (!ready)
+			assert_true(poll(wake, 2, 5000) > 0);
+		turn(p);
+	}
+	assert_int_equal(recv.status, 0);
+	assert_int_equal(send.status, 0);
+	assert_filled(in, size, 1);
+	free(out);
+	free(in);
+}
+
+void garbage_address_is_refused(void **state)
+{
+	struct pair *p = *state;
+	struct snti_address address;
+	struct snti_conn *conn = NULL;
+
+	seed = 3;
+	for (int round = 0; round < 100; round++) {
+		for (size_t i = 0; i < sizeof address.bytes; i++)
+			address.bytes[i] = (unsigned char)next_random();
+		assert_int_not_equal(wire->reaches(p->port[1], &address), 0);
+	}
+	memset(&address, 0, sizeof address);
+	assert_int_not_equal(wire->reaches(p->port[1], &address), 0);
+	assert_true(snti_conn_open(p->port[1], NULL, &address, 5, 0, &conn) < 0);
+	assert_null(conn);
+}
+
+void shared_memory_is_a_source(void **state)
+{
+	struct pair *p = *state;
+	size_t size = 2 << 20;
+	unsigned char *out, *in;
+	struct snti_xfer send, recv;
+
+	if (!snt_alloc || !snti_shared_find)
+		skip();
+	out = snt_alloc(size);
+	if (!out)
+		skip();
+	in = malloc(size);
+	fill(out, size, 5);
+	send = message(out + 64, size - 64, 1);
+	recv = message(in, size - 64, 1);
+	send.memory = snti_shared_find(send.data, send.size);
+	assert_non_null(send.memory);
+	if (wire->pin)
+		assert_int_equal(wire->pin(p->port[0], send.memory), 0);
+	do_send(p, 0, &send);
+	do_recv(p, 1, &recv);
+	done(p, &send);
+	done(p, &recv);
+	assert_memory_equal(in, out + 64, size - 64);
+	if (wire->unpin)
+		wire->unpin(p->port[0], send.memory);
+	snt_free(out);
+	free(in);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_select.c - the choice of algorithms: the table, the overrides, and what is said of a wrong one. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "collectives/select.h"
+
+static struct snti_choice choose(enum snt_collective collective, uint32_t size, uint64_t bytes, const char *overrides)
+{
+	struct snti_question q = { .collective = collective, .size = size, .node_size = size, .bytes = bytes };
+	struct snti_choice choice = { .slices = 0 };
+
+	assert_int_equal(snti_select(&q, overrides, &choice), 0);
+	return choice;
+}
+
+static const char *chosen(enum snt_collective collective, uint32_t size, uint64_t bytes, const char *overrides)
+{
+	return choose(collective, size, bytes, overrides).algorithm->name;
+}
+
+static void the_table_has_an_answer_for_every_question(void **state)
+{
+	(void)state;
+	for (int c = 0; c <= SNT_BARRIER; c++)
+		for (uint32_t size = 1; size < 300; size += 1 + size / 4)
+			for (uint64_t bytes = 0; bytes < (uint64_t)1 << 40; bytes = bytes * 2 + 1) {
+				struct snti_choice choice = choose((enum snt_collective)c, size, bytes, "");
+
+				assert_int_equal(choice.algorithm->collective, c);
+				assert_in_range(choice.slices, 1, 64);
+				assert_in_range(choice.window, 1, choice.slices);
+			}
+}
+
+static void small_and_large_calls_get_different_algorithms(void **state)
+{
+	(void)state;
+	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 4096, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1024, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1025, ""), "doubling");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 8, ""), "doubling");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 100000, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1 << 20, ""), "ring");
+	assert_int_equal(choose(SNT_ALLREDUCE, 8, 8 << 20, "").slices, 8);
+	assert_int_equal(choose(SNT_BROADCAST, 8, 1 << 20, "").window, 8);
+}
+
+static void the_first_override_that_fits_wins(void **state)
+{
+	static const char overrides[] = "allreduce:-4K:ring,allreduce:4K-8K:tree/slices=3,allreduce:circulant,broadcast:chain";
+
+	(void)state;
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 0, overrides), "ring");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 4096, overrides), "ring");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 4097, overrides), "tree");
+	assert_int_equal(choose(SNT_ALLREDUCE, 8, 8192, overrides).slices, 3);
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 8193, overrides), "circulant");
+	assert_string_equal(chosen(SNT_BROADCAST, 8, 8, overrides), "chain");
+	assert_string_equal(chosen(SNT_REDUCE, 8, 8, overrides), "binomial");
+}
+
+static void an_algorithm_that_cannot_serve_the_call_does_not_fit(void **state)
+{
+	struct snti_question q = { .collective = SNT_ALLTOALL, .size = 64, .bytes = 64, .unequal_blocks = 1 };
+	struct snti_choice choice;
+
+	(void)state;
+	assert_string_equal(chosen(SNT_ALLTOALL, 64, 64, ""), "bruck");
+	assert_int_equal(snti_select(&q, "alltoall:bruck", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "pairwise");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 17, 8, "allreduce:oneshot"), "doubling");
+}
+
+static void a_wrong_override_is_named_with_what_is_known(void **state)
+{
+	static const struct { const char *text, *says; } wrong[] = {
+		{ "allreduce", "'allreduce'" },
+		{ "allreduce:rings", "unknown algorithm 'rings'" },
+		{ "allreduce:rings", "circulant" },
+		{ "alreduce:ring", "unknown collective 'alreduce'" },
+		{ "alreduce:ring", "alltoall" },
+		{ "send:ring", "unknown collective 'send'" },
+		{ "allreduce:ring,broadcast:4X-:chain", "broadcast:4X-:chain" },
+		{ "allreduce:4K:ring", "sizes of 'allreduce:4K:ring'" },
+		{ "allreduce:8K-4K:ring", "sizes of" },
+		{ "allreduce:ring/slices=0", "from 1 to" },
+		{ "allreduce:ring/slices=65", "from 1 to" },
+		{ "allreduce:ring/slices=2x", "from 1 to" },
+		{ "allreduce:ring/cuts=2", "/cuts=2" },
+		{ "allreduce:ring,,", "''" },
+		{ "allreduce:0-4K:x:ring", "sizes of" },
+		{ ":", "unknown collective ''" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(snti_select_check(wrong[i].text), SNT_EINVAL);
+		if (!strstr(snt_error_text(), wrong[i].says))
+			fail_msg("'%s': '%s' does not say '%s'", wrong[i].text, snt_error_text(), wrong[i].says);
+	}
+	assert_int_equal(snti_select_check(""), 0);
+	assert_int_equal(snti_select_check("allreduce:0-4K:doubling,allreduce:4K-:ring"), 0);
+}
+
+static void a_mistake_behind_an_override_that_fits_is_found_too(void **state)
+{
+	struct snti_question q = { .collective = SNT_ALLREDUCE, .size = 4, .bytes = 8 };
+	struct snti_choice choice;
+
+	(void)state;
+	assert_int_equal(snti_select(&q, "allreduce:ring,reduce:rong", &choice), SNT_EINVAL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(the_table_has_an_answer_for_every_question),
+		cmocka_unit_test(small_and_large_calls_get_different_algorithms),
+		cmocka_unit_test(the_first_override_that_fits_wins),
+		cmocka_unit_test(an_algorithm_that_cannot_serve_the_call_does_not_fit),
+		cmocka_unit_test(a_wrong_override_is_named_with_what_is_known),
+		cmocka_unit_test(a_mistake_behind_an_override_that_fits_is_found_too),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* info.c - 'sennit info': this build, this machine, every setting. */
+#include "tools/command.h"
+
+#include "base/cpu.h"
+#include "base/settings.h"
+#include "include/sennit.h"
+#include "transport/transport.h"
+
+#include <stdio.h>
+#include <sys/utsname.h>
+
+#if defined(__has_include) && __has_include("revision.h")
+#include "revision.h"
+#endif
+#ifndef SNT_REVISION
+#define SNT_REVISION "unknown"
+#endif
+
+static void show_features(void)
+{
+	static const struct { unsigned bit; const char *name; } known[] = {
+		{ SNTI_CPU_AVX2, "avx2" }, { SNTI_CPU_AVX512, "avx512" }, { SNTI_CPU_NEON, "neon" },
+	};
+	unsigned features = snti_cpu_features();
+
+	printf("features    ");
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (features & known[i].bit)
+			printf(" %s", known[i].name);
+	printf("%s\n", features ? "" : " none that are used");
+}
+
+static void show_build(void)
+{
+	struct utsname system;
+
+	printf("version      %s\nrevision     %s\ntransports  ", snt_version(), SNT_REVISION);
+	for (int i = 0; snti_transports[i]; i++)
+		printf(" %s", snti_transports[i]->name);
+	printf("\ncpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
+	show_features();
+	if (!uname(&system))
+		printf("kernel       %s %s %s\n", system.sysname, system.release, system.machine);
+}
+
+static void show_settings(void)
+{
+	struct snti_setting_text text;
+
+	for (size_t i = 0; i < snti_setting_count(); i++) {
+		snti_setting_describe(i, &text);
+		printf("\n%s=%s\n    default: %s\n    %s\n", text.variable, text.value,
+			*text.standard ? text.standard : "(empty)", text.meaning);
+	}
+}
+
+int snti_command_info(int argc, char **argv)
+{
+	int settings = 0;
+	const struct snti_switch table[] = {
+		{ "settings", "show every setting too: its value, its default, what it means", &settings },
+	};
+	int status = snti_read_switches(argc, argv, table, sizeof table / sizeof table[0],
+		"Shows what this build of sennit and this machine have.");
+
+	if (status >= 0)
+		return status;
+	show_build();
+	if (settings)
+		show_settings();
+	return fflush(stdout) ? SNTI_EXIT_FAILED : SNTI_EXIT_OK;
+}

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* shared.h - memory from snt_alloc: which allocation an address belongs to. */
+#ifndef TRANSPORT_SHARED_H
+#define TRANSPORT_SHARED_H
+
+#include "transport/transport.h"
+
+/* The allocation that holds all of [data, data + size), or NULL. Any thread. */
+struct snti_memory *snti_shared_find(const void *data, size_t size);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* tcp_address.c - where a tcp port can be reached: the addresses of this host, as bytes for the peers. */
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/settings.h"
+#include "transport/tcp.h"
+
+/* The address as it travels. Network order in port and bytes. */
+struct tcp_place {
+	char magic[7];
+	uint8_t version, count, zero[5];
+	uint16_t port;
+	unsigned char ticket[8];        /* little-endian */
+	struct { unsigned char family, zero[7], bytes[16]; } at[TCP_ADDRESSES];
+};
+
+_Static_assert(sizeof(struct tcp_place) <= SNTI_ADDRESS_BYTES, "an address has to fit");
+
+#define MAGIC "sntitcp"
+#define VERSION 1
+
+static const void *raw(const struct sockaddr *address, size_t *size)
+{
+	if (address && address->sa_family == AF_INET) {
+		*size = 4;
+		return &((const struct sockaddr_in *)(const void *)address)->sin_addr;
+	}
+	if (address && address->sa_family == AF_INET6) {
+		*size = 16;
+		return &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+	}
+	return NULL;
+}
+
+/* Whether @address lies in @subnet ("10.0.0.0/8", "fd00::/8"). */
+static int is_in_subnet(const struct sockaddr *address, const char *subnet)
+{
+	unsigned char net[16];
+	size_t size = 0;
+	const unsigned char *bytes = raw(address, &size);
+	char text[INET6_ADDRSTRLEN];
+	const char *slash = strchr(subnet, '/');
+
+	if (!bytes || !slash || (size_t)(slash - subnet) >= sizeof text)
+		return 0;
+	memcpy(text, subnet, (size_t)(slash - subnet));
+	text[slash - subnet] = 0;
+	if (inet_pton(address->sa_family, text, net) != 1)
+		return 0;
+
+	unsigned long bits = strtoul(slash + 1, NULL, 10);
+
+	if (bits > size * 8 || memcmp(bytes, net, bits / 8))
+		return 0;
+	return bits % 8 == 0 || !((bytes[bits / 8] ^ net[bits / 8]) >> (8 - bits % 8));
+}
+
+static int is_useful(const struct ifaddrs *one)
+{
+	size_t size;
+	const unsigned char *bytes = raw(one->ifa_addr, &size);
+
+	if (!bytes || !(one->ifa_flags & IFF_UP))
+		return 0;
+	/* Link-local ones need to know which link. */
+	return !(size == 16 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80);
+}
+
+static void add(struct tcp_place *place, const struct sockaddr *address)
+{
+	size_t size = 0;
+	const void *bytes = raw(address, &size);
+
+	if (place->count == TCP_ADDRESSES)
+		return;
+	for (int i = 0; i < place->count; i++)
+		if (place->at[i].family == (size == 4 ? 4 : 6) && !memcmp(place->at[i].bytes, bytes, size))
+			return;
+	place->at[place->count].family = size == 4 ? 4 : 6;
+	memcpy(place->at[place->count++].bytes, bytes, size);
+}
+
+/* @want: an interface's name or a subnet; NULL: whatever is up and no loopback, of @family. */
+static void add_matching(struct tcp_place *place, const struct ifaddrs *all, const char *want, int family)
+{
+	for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
+		if (!is_useful(one))
+			continue;
+		if (want ? !strcmp(one->ifa_name, want) || is_in_subnet(one->ifa_addr, want)
+			 : !(one->ifa_flags & IFF_LOOPBACK) && one->ifa_addr->sa_family == family)
+			add(place, one->ifa_addr);
+	}
+}
+
+static void add_chosen(struct tcp_place *place, const struct ifaddrs *all, const char *names)
+{
+	while (*names) {
+		size_t length = strcspn(names, ", ");
+		char name[64];
+
+		if (length && length < sizeof name) {
+			memcpy(name, names, length);
+			name[length] = 0;
+			add_matching(place, all, name, 0);
+		}
+		names += length + (names[length] != 0);
+	}
+}
+
+static int fill_in(struct tcp_place *place)
+{
+	const char *names = snti_settings()->interfaces;
+	struct ifaddrs *all;
+
+	if (getifaddrs(&all))
+		return snti_fail(SNT_EDEVICE, "tcp: no list of network interfaces: %m");
+	if (*names) {
+		add_chosen(place, all, names);
+	} else {
+		add_matching(place, all, NULL, AF_INET);
+		add_matching(place, all, NULL, AF_INET6);
+	}
+	freeifaddrs(all);
+	if (*names && !place->count)
+		return snti_fail(SNT_EDEVICE, "tcp: no interface matches SNT_INTERFACES '%s'", names);
+	return 0;
+}
+
+static void add_loopback(struct tcp_place *place)
+{
+	struct sockaddr_in loopback = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	add(place, (const struct sockaddr *)(const void *)&loopback);
+}
+
+int tcp_address(struct snti_port *base, struct snti_address *mine)
+{
+	struct tcp_port *port = (struct tcp_port *)base;
+	struct tcp_place place = { .magic = MAGIC, .version = VERSION, .port = htons(port->number) };
+	int status = port->local_only ? 0 : fill_in(&place);
+
+	if (status)
+		return status;
+	if (!place.count)
+		add_loopback(&place);
+	for (int i = 0; i < 8; i++)
+		place.ticket[i] = (unsigned char)(port->ticket >> 8 * i);
+	memset(mine, 0, sizeof *mine);
+	memcpy(mine->bytes, &place, sizeof place);
+	return 0;
+}
+
+int tcp_reaches(struct snti_port *port, const struct snti_address *theirs)
+{
+	struct tcp_place place;
+
+	(void)port;
+	memcpy(&place, theirs->bytes, sizeof place);
+	if (memcmp(place.magic, MAGIC, sizeof place.magic) || place.version != VERSION || !place.port ||
+	    !place.count || place.count > TCP_ADDRESSES)
+		return SNT_EUNSUPPORTED;
+	for (int i = 0; i < place.count; i++)
+		if (place.at[i].family != 4 && place.at[i].family != 6)
+			return SNT_EUNSUPPORTED;
+	return 0;
+}
+
+int tcp_address_count(const struct snti_address *address)
+{
+	struct tcp_place place;
+
+	memcpy(&place, address->bytes, sizeof place);
+	return place.count;
+}
+
+uint64_t tcp_address_ticket(const struct snti_address *address)
+{
+	struct tcp_place place;
+	uint64_t ticket = 0;
+
+	memcpy(&place, address->bytes, sizeof place);
+	for (int i = 0; i < 8; i++)
+		ticket |= (uint64_t)place.ticket[i] << 8 * i;
+	return ticket;
+}
+
+socklen_t tcp_address_at(const struct snti_address *address, int index, struct sockaddr_storage *at)
+{
+	struct tcp_place place;
+
+	memcpy(&place, address->bytes, sizeof place);
+	memset(at, 0, sizeof *at);
+	if (place.at[index].family == 4) {
+		struct sockaddr_in *in = (struct sockaddr_in *)(void *)at;
+
+		in->sin_family = AF_INET;
+		in->sin_port = place.port;
+		memcpy(&in->sin_addr, place.at[index].bytes, 4);
+		return sizeof *in;
+	}
+
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)(void *)at;
+
+	in6->sin6_family = AF_INET6;
+	in6->sin6_port = place.port;
+	memcpy(&in6->sin6_addr, place.at[index].bytes, 16);
+	return sizeof *in6;
+}

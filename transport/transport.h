@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transport.h - what everything above asks of a wire: the ops table, port, conn, xfer, memory.
+ *
+ * A port is a device that this process opened; a conn joins two ports; an xfer
+ * is one message, owned by the caller. Messages match in order within one
+ * (connection, lane), with no wildcards; a stalled lane never holds up another.
+ * Nothing blocks, nothing calls back, and between connect and hang_up nothing
+ * allocates. Things happen in poll, send and recv only.
+ */
+#ifndef TRANSPORT_TRANSPORT_H
+#define TRANSPORT_TRANSPORT_H
+
+#include "base/list.h"
+#include "include/sennit.h"
+
+struct snti_transport;
+
+/* Memory that peers can map (snt_alloc): which file, and where in it. */
+struct snti_memory {
+	uint64_t id;            /* of the allocation, never used twice in this process */
+	char *base;
+	size_t size;
+	int fd;                 /* a sealed memfd */
+};
+
+/* How a message travels. The caller fills in the first part and leaves all of
+ * it alone while status is SNT_BUSY. */
+struct snti_xfer {
+	void *data;                     /* what is sent; where a receive ends up */
+	size_t size;                    /* bytes; both sides must name the same */
+	uint64_t lane;
+	uint64_t fingerprint;           /* of the call; the two sides must agree */
+	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; else NULL */
+	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
+	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with
+	 * arriving_left arriving[i] fold operand[i]. operand may equal data. */
+	void (*fold)(void *dst, const void *left, const void *right, size_t count);
+	const void *operand;
+	uint32_t width;                 /* bytes of one element, a power of two up to 8 */
+	uint32_t arriving_left;
+
+	int status;                     /* SNT_BUSY, 0, or why it failed */
+
+	struct snti_link link;          /* from here on the transport's, while it is busy */
+	size_t moved, acked;
+	uint64_t number;
+	void *private;
+};
+
+#define SNTI_ADDRESS_BYTES 192
+/* How to reach a port, with a ticket for one listener on it. Passed to peers as it is. */
+struct snti_address { unsigned char bytes[SNTI_ADDRESS_BYTES]; };
+
+struct snti_port_options {
+	const unsigned char *secret;    /* 32 bytes that all members of the job share */
+	int local_only;                 /* loopback suffices: all ranks are on this host */
+};
+
+struct snti_port {
+	const struct snti_transport *ops;
+	int wake_fd;                    /* readable when poll may have something to do after arm; -1: none */
+};
+
+struct snti_conn {
+	const struct snti_transport *ops;
+	struct snti_port *port;
+	/* Set before connect or accept, alike on both sides; names the pair. */
+	uint64_t ident;
+	int peer;                       /* its rank, for messages; -1 unknown */
+	int status;                     /* SNT_BUSY: being set up; 0: up; else why it failed, for ever */
+};
+
+struct snti_transport {
+	const char *name;
+	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
+
+	/* close accepts a port whose open failed, hang_up a conn that never came up. */
+	int  (*open)(struct snti_port *port, const struct snti_port_options *options);
+	void (*close)(struct snti_port *port);
+	/* Moves what can be moved on every conn. How much happened: 0 nothing, positive
+	 * something. Failures of conns are in the conn and its xfers; negative: the port failed. */
+	int  (*poll)(struct snti_port *port);
+	/* Before sleeping: from now on whatever gives poll work makes wake_fd readable.
+	 * SNT_AGAIN: there is work now, do not sleep. Ends at the next poll. */
+	int  (*arm)(struct snti_port *port);
+
+	/* Where this port can be reached. */
+	int  (*address)(struct snti_port *port, struct snti_address *mine);
+	/* Whether a peer that answers to @theirs can be reached by this transport: 0 or SNT_EUNSUPPORTED.
+	 * @theirs comes from outside and is checked. */
+	int  (*reaches)(struct snti_port *port, const struct snti_address *theirs);
+	/* Begin; conn->status turns from SNT_BUSY to 0 or a failure in later polls. One side
+	 * connects, the other accepts the same ident; the order in which they begin is free. */
+	int  (*connect)(struct snti_conn *conn, const struct snti_address *theirs);
+	int  (*accept)(struct snti_conn *conn, const struct snti_address *mine);
+	/* Fails every pending xfer with SNT_ECANCELED and tells the peer. What send has
+	 * completed before is still delivered. */
+	void (*hang_up)(struct snti_conn *conn);
+
+	/* Let the device know memory before it is used; unset: nothing to do. */
+	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
+	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
+
+	/* 0: taken, watch xfer->status (which may be done already); SNT_AGAIN: not taken, offer
+	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may
+	 * be changed, a recv's when its data is in place. A message whose size or fingerprint
+	 * is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
+	 * accept has been called (SNT_AGAIN until it is up). */
+	int  (*send)(struct snti_conn *conn, struct snti_xfer *xfer);
+	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
+	/* 0 when all that send completed has left this process or the peer has it; SNT_BUSY. */
+	int  (*flush)(struct snti_conn *conn);
+};
+
+/* All transports there are, in the order of their names' table; NULL ends it. */
+extern const struct snti_transport *const snti_transports[];
+extern const struct snti_transport snti_shm_transport, snti_tcp_transport;
+const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
+
+/* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */
+int  snti_port_open(const struct snti_transport *transport, const struct snti_port_options *options,
+		    struct snti_port **port) SNT_CHECK_RESULT;
+void snti_port_close(struct snti_port *port);            /* NULL is allowed */
+/* A conn being set up; @theirs NULL accepts on @mine, else connects to @theirs. */
+int  snti_conn_open(struct snti_port *port, const struct snti_address *mine, const struct snti_address *theirs,
+		    uint64_t ident, int peer, struct snti_conn **conn) SNT_CHECK_RESULT;
+void snti_conn_close(struct snti_conn *conn);            /* NULL is allowed */
+
+static inline int snti_send(struct snti_conn *conn, struct snti_xfer *xfer)
+{
+	return conn->ops->send(conn, xfer);
+}
+
+static inline int snti_recv(struct snti_conn *conn, struct snti_xfer *xfer)
+{
+	return conn->ops->recv(conn, xfer);
+}
+
+/* A piece of a message has arrived: bytes [offset, offset + size) are at @bytes, all whole elements. */
+static inline void snti_land(const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size)
+{
+	char *dst = (char *)xfer->data + offset;
+	const char *operand = (const char *)xfer->operand + offset;
+
+	if (!xfer->fold)
+		__builtin_memcpy(dst, bytes, size);
+	else if (xfer->arriving_left)
+		xfer->fold(dst, bytes, operand, size / xfer->width);
+	else
+		xfer->fold(dst, operand, bytes, size / xfer->width);
+}
+
+#endif
