@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/log.h"
 #include "collectives/plan.h"
 
 void snti_run_begin(struct snti_run *run, uint64_t lane)
@@ -83,6 +84,8 @@ static int poll_round(struct snti_run *run, const struct snti_job *job)
 
 	for (; run->started < to; run->started++) {
 		status = start_act(run, job, &run->acts[run->started], &run->xfers[run->started - run->first]);
+		if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
+			return snti_fail(status, "rank %u has closed the connection", run->acts[run->started].peer);
 		if (status)
 			return status == SNT_AGAIN ? SNT_BUSY : status;
 	}

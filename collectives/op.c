@@ -260,17 +260,27 @@ int snt_op_start(struct snt_op *op)
 	return status ? snti_team_fail(team, status) : 0;
 }
 
+static int is_logical(enum snt_fold fold)
+{
+	return fold == SNT_LAND || fold == SNT_LOR || fold == SNT_LXOR;
+}
+
+/* What is left to do with the result: the division of an average; the 0 or 1 of a logical fold that had nothing to fold. */
 static void finish(struct snt_op *op)
 {
 	const struct snt_call *call = &op->call;
+	int folds = call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
+		    call->collective == SNT_REDUCE_SCATTER;
 	int mine = call->collective != SNT_REDUCE || call->root == op->team->rank;
 
-	if (call->fold == SNT_AVERAGE && mine && (call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
-						  call->collective == SNT_REDUCE_SCATTER)) {
+	if (folds && mine && (call->fold == SNT_AVERAGE || is_logical(call->fold))) {
 		const size_t *counts = op->layout.extents[SNTI_IN].counts;
 		size_t count = counts ? counts[op->team->rank] : call->count;
 
-		snti_scale_function(call->type)(call->out, count, op->team->size);
+		if (call->fold == SNT_AVERAGE)
+			snti_scale_function(call->type)(call->out, count, op->team->size);
+		else if (op->team->size == 1)
+			snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
 	}
 	op->status = 0;
 	snti_list_remove(&op->running);

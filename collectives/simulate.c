@@ -6,8 +6,9 @@
 
 #include <stdlib.h>
 
-/* One rank: when its round began, when what it has done of the round ends, until when its parts are busy. */
-struct clock { double now, end, sends, takes, folds; };
+/* One rank: when its round began and when what it has done of it ends; seconds that its ports and its core have
+ * worked in this round. Sums, as messages are matched in an order that is not that of time. */
+struct clock { double now, end, sending, taking, folding; };
 struct model { struct snti_cost cost; double chunk_bytes; struct clock *clocks; };
 
 static double later(double a, double b)
@@ -15,26 +16,29 @@ static double later(double a, double b)
 	return a > b ? a : b;
 }
 
-/* The rank's core is busy with @bytes from @start at the earliest. */
+/* The rank's core works on @bytes from @start at the earliest. */
 static void work(const struct model *m, struct clock *c, double start, double bytes)
 {
-	c->folds = later(start, c->folds) + bytes * m->cost.gamma;
-	c->end = later(c->end, c->folds);
+	double seconds = bytes * m->cost.gamma;
+
+	c->folding += seconds;
+	c->end = later(c->end, later(start + seconds, c->now + c->folding));
 }
 
 static int message(void *arg, uint32_t from, const struct snti_step *send, uint32_t to, const struct snti_step *recv)
 {
 	struct model *m = arg;
 	struct clock *a = &m->clocks[from], *b = &m->clocks[to];
-	double bytes = send->count * m->chunk_bytes;
-	double start = later(later(a->now, a->sends), later(b->now, b->takes));
-	double there = start + m->cost.alpha + bytes * m->cost.beta;
+	double bytes = send->count * m->chunk_bytes, seconds = bytes * m->cost.beta, sent, taken;
 
-	a->sends = b->takes = start + bytes * m->cost.beta;
-	a->end = later(a->end, there);
-	b->end = later(b->end, there);
+	a->sending += seconds;
+	b->taking += seconds;
+	sent = m->cost.alpha + later(a->now + a->sending, later(a->now, b->now) + seconds);
+	taken = later(sent, m->cost.alpha + b->now + b->taking);
+	a->end = later(a->end, sent);
+	b->end = later(b->end, taken);
 	if (recv->op == SNTI_STEP_FOLD)
-		work(m, b, there, bytes);
+		work(m, b, taken, bytes);
 	return 0;
 }
 
@@ -50,7 +54,8 @@ static void round_done(void *arg, uint32_t rank)
 {
 	struct clock *c = &((struct model *)arg)->clocks[rank];
 
-	c->now = later(c->now, c->end);
+	c->now = c->end = later(c->now, c->end);
+	c->sending = c->taking = c->folding = 0;
 }
 
 double snti_simulate(const struct snti_plan *plans, uint32_t size, double bytes, struct snti_cost cost)

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "base/log.h"
 #include "base/settings.h"
 
@@ -142,8 +141,9 @@ static void set_patience(struct snt_team *team)
 {
 	const struct snti_settings *settings = snti_settings();
 
-	/* Spinning takes the core from the very rank that is waited for. */
-	team->spin_us = team->local_size > snti_cpu_count() ? 0 : settings->spin_us;
+	/* Spinning takes the core from the very rank that is waited for. The host's cores, not this rank's own share
+	 * of them: a launcher may have bound each rank to one. */
+	team->spin_us = team->local_size > sysconf(_SC_NPROCESSORS_ONLN) ? 0 : settings->spin_us;
 	team->yield_us = settings->yield_us;
 }
 

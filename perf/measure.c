@@ -66,10 +66,28 @@ void snti_perf_shape(struct snti_perf_case *which, uint64_t bytes)
 
 /* ---- memory -------------------------------------------------------------- */
 
+/* Private memory is what most programs have; zeroed, so that its pages are there before anything is timed. */
+static char *get_memory(const struct snti_perf_case *which, size_t size)
+{
+	char *memory = which->shared ? snt_alloc(size) : aligned_alloc(64, (size + 64) / 64 * 64);
+
+	if (memory)
+		memset(memory, 0, size);
+	return memory;
+}
+
+static void put_memory(const struct snti_perf_case *which, char *memory)
+{
+	if (which->shared)
+		snt_free(memory);
+	else
+		free(memory);
+}
+
 static void free_memory(struct snti_perf_case *which)
 {
-	snt_free(which->in_memory);
-	snt_free(which->out_memory);
+	put_memory(which, which->in_memory);
+	put_memory(which, which->out_memory);
 	which->in_memory = which->out_memory = which->in = which->out = which->guard = NULL;
 }
 
@@ -92,7 +110,7 @@ static int allocate(struct snti_perf_case *which)
 	if (which->in_place && both && which->in_count > most)
 		most = which->in_count;
 	if (which->out_count) {
-		which->out_memory = snt_alloc(most * width + SNTI_PERF_GUARD);
+		which->out_memory = get_memory(which, most * width + SNTI_PERF_GUARD);
 		if (!which->out_memory)
 			return 0;
 		which->guard = which->out_memory + most * width;
@@ -101,7 +119,7 @@ static int allocate(struct snti_perf_case *which)
 	if (which->in_place && both) {
 		place_in_one(which, (size_t)which->rank * which->count * width);
 	} else if (which->in_count) {
-		which->in_memory = which->in = snt_alloc(which->in_count * width);
+		which->in_memory = which->in = get_memory(which, which->in_count * width);
 		return which->in != NULL;
 	} else if (which->in_place && which->kind == SNT_BROADCAST) {
 		which->in = which->out;

@@ -39,6 +39,7 @@ static const struct option_row {
 	{ "op", "OP", FOLD, FIELD(fold), 0, 0, "how elements are folded [sum]" },
 	{ "root", "R", NUMBER, FIELD(root), 0, MOST_RANKS - 1, "root of broadcast, reduce, gather, scatter [0]" },
 	{ "in-place", NULL, ON, FIELD(in_place), 0, 0, "the result replaces the input" },
+	{ "shared", NULL, ON, FIELD(shared), 0, 0, "buffers from snt_alloc(), which peers can map" },
 	{ "iterations", "N", NUMBER, FIELD(iterations), 1, 10000000, "timed iterations of every size" },
 	{ "seconds", "S", SECONDS, FIELD(seconds), 0, 3600, "or about so long for every size [0.3]" },
 	{ "warmup", "N", NUMBER, FIELD(warmup), 0, 10000000, "iterations before, not timed [5]" },
@@ -293,7 +294,8 @@ static int run_size(struct snt_team *team, const struct snti_perf_options *optio
 {
 	struct snti_perf_case which = { .kind = kind, .type = (enum snt_type)options->type,
 		.fold = (enum snt_fold)options->fold, .root = (int)options->root, .rank = snt_team_rank(team),
-		.ranks = snt_team_size(team), .in_place = options->in_place && has_both_buffers(kind) };
+		.ranks = snt_team_size(team), .shared = options->shared,
+		.in_place = options->in_place && has_both_buffers(kind) };
 	struct snti_perf_row row;
 	char what[80];
 

@@ -17,7 +17,7 @@ struct snti_perf_options {
 	int type, fold;
 	uint64_t root, iterations, warmup, timeout_ms;
 	double seconds;
-	int in_place, check;
+	int in_place, shared, check;
 	int pin;                         /* -1: when the ranks were forked here and have a core each */
 	const char *json, *csv;
 	int help;
@@ -28,7 +28,7 @@ struct snti_perf_case {
 	int kind;                        /* enum snt_collective or SNTI_PERF_SENDRECV */
 	enum snt_type type;
 	enum snt_fold fold;
-	int root, rank, ranks, in_place;
+	int root, rank, ranks, in_place, shared;
 	size_t count;
 	uint64_t bytes;                  /* of the whole vector */
 	size_t in_count, out_count;      /* elements on this rank; 0: no such buffer */

@@ -223,7 +223,7 @@ int shm_refresh(struct shm_conn *c);
 void shm_publish(struct shm_conn *c);
 struct shm_cell *shm_next_cell(struct shm_conn *c);
 void shm_put_cell(struct shm_conn *c, struct shm_cell *cell, uint64_t word);
-void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size);
+void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size, size_t whole);
 void shm_garbled(struct shm_conn *c, const char *what);
 
 /* shm_large.c */

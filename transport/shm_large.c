@@ -53,7 +53,7 @@ static int stream_piece(struct shm_conn *c, struct snti_xfer *xfer)
 
 	if (!cell || (c->slots_sent >= c->slot_limit && (shm_refresh(c) || c->slots_sent >= c->slot_limit)))
 		return 0;
-	shm_put_slot(c, (const char *)xfer->data + xfer->moved, part);
+	shm_put_slot(c, (const char *)xfer->data + xfer->moved, part, xfer->size);
 	xfer->moved += part;
 	shm_put_cell(c, cell, shm_word(SHM_PIECE, (uint32_t)xfer->number, part));
 	if (xfer->moved == xfer->size) {

@@ -65,9 +65,12 @@ static inline void put_inline(struct shm_conn *c, const struct snti_xfer *xfer)
 	shm_put_cell(c, cell, shm_word(SHM_EAGER, 0, size));
 }
 
-/* Ordinary stores into lines that the peer's core has read cost a transfer each. */
+/* Measured between two Zen 4 cores, one way: ordinary stores move 16 KiB in 0.57 us (streaming ones 1.5)
+ * and 256 KiB in 5.7 to 10 (14), but 1 MiB in 160 to 255 (82): there the caches are full of the message. */
+#define STREAM_FROM ((size_t)512 << 10)
+
 #if defined(__x86_64__)
-static void put_bytes(char *to, const char *from, size_t size)
+static void stream_bytes(char *to, const char *from, size_t size)
 {
 	size_t lines = size & ~(size_t)63;
 
@@ -78,16 +81,21 @@ static void put_bytes(char *to, const char *from, size_t size)
 	_mm_sfence();
 }
 #else
-static void put_bytes(char *to, const char *from, size_t size)
+static void stream_bytes(char *to, const char *from, size_t size)
 {
 	memcpy(to, from, size);
 }
 #endif
 
-void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size)
+/* A piece of a message of @whole bytes. */
+void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size, size_t whole)
 {
-	put_bytes(c->out_slots + c->slots_sent % c->slots * c->slot, bytes, size);
-	c->slots_sent++;
+	char *to = c->out_slots + c->slots_sent++ % c->slots * c->slot;
+
+	if (whole < STREAM_FROM)
+		memcpy(to, bytes, size);
+	else
+		stream_bytes(to, bytes, size);
 }
 
 static inline int has_credit(const struct shm_conn *c, size_t size)
@@ -99,7 +107,7 @@ static int send_eager_slot(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	struct shm_cell *cell = &c->out_cells[c->sent % SHM_CELLS];
 
-	shm_put_slot(c, xfer->data, xfer->size);
+	shm_put_slot(c, xfer->data, xfer->size, xfer->size);
 	c->messages++;
 	c->bytes += xfer->size;
 	cell->lane = xfer->lane;

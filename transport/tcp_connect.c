@@ -196,7 +196,8 @@ static void read_proof(struct tcp_socket *socket)
 	if (!status)
 		status = snti_answer_write(&socket->handshake, answer);
 	if (status)
-		tcp_fail(conn, status);
+		tcp_fail(conn, snti_fail(status, "tcp: rank %d did not prove that it knows the job's secret",
+					 conn->base.peer));
 	else if (say(socket->fd, answer, sizeof answer))
 		try_later(socket);
 	else
