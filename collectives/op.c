@@ -238,6 +238,18 @@ static void begin_slice(struct snt_op *op, struct snti_run *run)
 	op->next_slice++;
 }
 
+static void take_lane(struct snt_op *op)
+{
+	struct snt_team *team = op->team;
+
+	if (is_point_to_point(&op->call)) {
+		op->lane = LANE_POINT_TO_POINT | op->call.tag;
+		return;
+	}
+	op->lane = ++team->sequence << LANE_SLICE_BITS;
+	op->history = team->history = mix(team->history, op->job.fingerprint);
+}
+
 int snt_op_start(struct snt_op *op)
 {
 	struct snt_team *team;
@@ -248,8 +260,7 @@ int snt_op_start(struct snt_op *op)
 	team = op->team;
 	if (team->status)
 		return SNT_EBROKEN;
-	op->lane = is_point_to_point(&op->call) ? LANE_POINT_TO_POINT | op->call.tag
-						 : ++team->sequence << LANE_SLICE_BITS;
+	take_lane(op);
 	op->status = SNT_BUSY;
 	op->active = op->window;
 	op->next_slice = 0;

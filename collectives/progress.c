@@ -14,6 +14,8 @@
 #define LOOK_EVERY_NS 1000000ull
 #define REPORT_AFTER_NS 100000000ull
 #define SLEEP_MOST_MS 10
+/* Rank 0 passes a reason on at its next look, a millisecond apart unless it is busy elsewhere. */
+#define REASON_WAIT_MS 300
 
 struct patience {
 	uint64_t moved_ns, looked_ns;   /* when something moved last; when the control channel was served last */
@@ -21,12 +23,30 @@ struct patience {
 	int reported;
 };
 
+/* A connection that closed is often only the echo: its other end gave up for a reason that is on its way over
+ * the control channel. That reason is worth a short wait; without one the status stays. */
+static int find_reason(struct snt_team *team, int status)
+{
+	uint64_t deadline = snti_deadline_ms(REASON_WAIT_MS);
+	struct pollfd fd = { .events = POLLIN };
+	int reason = 0;
+
+	if (status != SNT_EPEER || !team->exchange || snti_exchange_fd(team->exchange) < 0)
+		return status;
+	fd.fd = snti_exchange_fd(team->exchange);
+	while (!reason && !snti_is_past(deadline)) {
+		poll(&fd, 1, snti_left_ms(deadline, 20));
+		reason = snti_exchange_poll(team->exchange);
+	}
+	return reason ? reason : status;
+}
+
 /* The first failure decides: its text goes to everybody, all that runs ends with it. */
 int snti_team_fail(struct snt_team *team, int status)
 {
 	if (team->status)
 		return team->status;
-	team->status = status;
+	team->status = status = find_reason(team, status);
 	if (team->exchange)
 		snti_exchange_abort(team->exchange, status, snt_error_text());
 	while (!snti_list_empty(&team->running)) {
@@ -127,10 +147,11 @@ static int look_around(struct snt_team *team, const struct snt_op *op, struct pa
 	status = snti_exchange_poll(team->exchange);
 	if (status)
 		return snti_team_fail(team, status);
-	if (op && !p->reported && now - p->moved_ns > REPORT_AFTER_NS) {
+	/* The history, not the call alone: so a disagreement in a call that all got through is seen in the next wait. */
+	if (op && op->history && !p->reported && now - p->moved_ns > REPORT_AFTER_NS) {
 		p->reported = 1;
 		snti_op_text(op, text, sizeof(text));
-		snti_exchange_report(team->exchange, op->lane, op->job.fingerprint, text);
+		snti_exchange_report(team->exchange, op->lane, op->history, text);
 	}
 	if (now - p->moved_ns > team->timeout_ms * 1000000ull)
 		return snti_team_fail(team, time_out(team, op));

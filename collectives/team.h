@@ -41,6 +41,7 @@ struct snt_team {
 	struct snti_link ops;        /* all */
 	struct snt_op *recent[SNTI_RECENT];
 	uint64_t sequence;           /* of the last collective started */
+	uint64_t history;            /* hash of the fingerprints of all collectives started */
 	int status;                  /* why the team is broken; 0 */
 };
 
@@ -54,6 +55,7 @@ struct snt_op {
 	struct snti_run *runs;       /* window of them */
 	uint32_t window, slices, next_slice, active;
 	uint64_t lane;               /* of slice 0 */
+	uint64_t history;            /* the team's, this operation included */
 	char *tmp;
 	int status;                  /* SNT_BUSY while it runs */
 	char idle_byte[2];           /* a barrier's data */

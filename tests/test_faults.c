@@ -289,7 +289,8 @@ static void disagree_everywhere(struct snt_call right, struct snt_call wrong)
 	for (int i = 0; i < 2; i++) {
 		for (int ranks = 2; ranks <= 4; ranks++) {
 			struct plot plot = { .culprit = ranks / 2, .right = right, .wrong = wrong };
-			struct job job = { .ranks = ranks, .transports = transports[i], .run = disagree, .arg = &plot };
+			struct job job = { .ranks = ranks, .transports = transports[i], .timeout_ms = 4000,
+					   .run = disagree, .arg = &plot };
 
 			expect_mismatch(&job);
 		}
