@@ -114,7 +114,7 @@ static int poll_port(struct snti_port *port)
 
 		if (c->base.status) {
 			if (c->base.status == SNT_BUSY && c->gone)
-				shm_fail(c, c->gone);
+				shm_fail(c, snti_fail(c->gone, "rank %d %s", c->base.peer, c->gone_how));
 			continue;
 		}
 		if (shm_has_cell(c))
@@ -208,11 +208,22 @@ static int holds_messages(const struct shm_conn *c)
 	return 0;
 }
 
+static int has_pending(const struct shm_conn *c)
+{
+	int pending = !snti_list_empty(&c->posted) || !snti_list_empty(&c->streams) || !snti_list_empty(&c->pulls);
+
+	for (size_t i = 0; i < SHM_NUMBERS && !pending; i++)
+		pending = c->out[i] || c->in[i].xfer;
+	return pending;
+}
+
 /* The peer is gone: what it had sent is still received, then the conn fails. */
 void shm_settle(struct shm_conn *c)
 {
 	if (c->base.status == 0 && shm_has_cell(c))
 		return;
+	if (has_pending(c))
+		snti_fail(c->gone, "rank %d %s", c->base.peer, c->gone_how);
 	fail_xfers(c, c->gone);
 	if (!holds_messages(c))
 		shm_fail(c, c->gone);

@@ -138,6 +138,7 @@ struct shm_conn {
 
 	int work;                       /* poll has more to do here than to look for a cell */
 	int gone;                       /* why no more will come, once the ring is drained */
+	const char *gone_how;           /* the same in words */
 	int readable;                   /* process_vm_readv works on the peer */
 	uint64_t slot, slots, eager;
 	struct snti_link streams, pulls;

@@ -364,23 +364,13 @@ static void take_sockets(struct shm_port *p)
 
 /* ---- while it is up ------------------------------------------------------- */
 
-static int has_pending(const struct shm_conn *c)
-{
-	int pending = !snti_list_empty(&c->posted) || !snti_list_empty(&c->streams) || !snti_list_empty(&c->pulls);
-
-	for (size_t i = 0; i < SHM_NUMBERS && !pending; i++)
-		pending = c->out[i] || c->in[i].xfer;
-	return pending;
-}
-
-/* No more will come over the socket; what is in the ring is still read (shm_settle). A peer that leaves
- * while nothing is under way does no harm: only who then still wants something of it has an error. */
+/* No more will come over the socket; what is in the ring is still read (shm_settle). It is no error
+ * yet: only who then still wants something of the peer has one. */
 static void peer_gone(struct shm_conn *c, int status, const char *how)
 {
 	if (!c->gone && c->base.status >= 0) {
 		c->gone = status;
-		if (has_pending(c) || status != SNT_EPEER)
-			snti_fail(status, "rank %d %s", c->base.peer, how);
+		c->gone_how = how;
 		c->cell_limit = 0;
 	}
 	/* Else its end would keep wake_fd readable. */
