@@ -119,6 +119,7 @@ int snt_team_progress(struct snt_team *team)
 
 static int time_out(struct snt_team *team, const struct snt_op *op)
 {
+	const char *silent = snti_exchange_is_silent(team->exchange) ? "; rank 0 does not answer either" : "";
 	char text[128] = "the peers to take what was sent";
 
 	if (op)
@@ -128,8 +129,8 @@ static int time_out(struct snt_team *team, const struct snt_op *op)
 
 		for (uint32_t k = run->first; k < run->act_count && k <= run->started; k++)
 			if (run->acts[k].op <= 2 && run->xfers[k - run->first].status)
-				return snti_fail(SNT_ETIMEOUT, "nothing from rank %u for %u ms in %s (number %llu)", run->acts[k].peer,
-						 team->timeout_ms, text, (unsigned long long)team->sequence);
+				return snti_fail(SNT_ETIMEOUT, "nothing from rank %u for %u ms in %s (number %llu)%s", run->acts[k].peer,
+						 team->timeout_ms, text, (unsigned long long)team->sequence, silent);
 	}
 	return snti_fail(SNT_ETIMEOUT, "waited %u ms for %s", team->timeout_ms, text);
 }

@@ -538,16 +538,28 @@ static void two_threads_can_use_two_teams_at_once(void **state)
 
 /* ---- no descriptors left ------------------------------------------------- */
 
-/* The culprit may open a few files only. It may fail while the team is made or at the first operation. */
+/* Leaves this process @most descriptors to open; older ones may lie anywhere. */
+static void leave_descriptors(int most)
+{
+	int next[16];
+	struct rlimit limit;
+
+	for (int i = 0; i <= most; i++)
+		next[i] = dup(0);
+	limit.rlim_cur = limit.rlim_max = (rlim_t)next[most];
+	for (int i = 0; i <= most; i++)
+		close(next[i]);
+	setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* It may fail while the team is made, at the first operation, or not at all. */
 static int run_dry(struct job_rank *me, struct snt_team *team)
 {
 	const struct plot *plot = plot_of(me);
-	int lowest = dup(0), status;
-	struct rlimit limit = { (rlim_t)lowest + (rlim_t)plot->rounds, (rlim_t)lowest + (rlim_t)plot->rounds };
+	int status;
 
-	close(lowest);
 	if (me->rank == plot->culprit)
-		setrlimit(RLIMIT_NOFILE, &limit);
+		leave_descriptors(plot->rounds);
 	job_mark(me);
 	status = job_team(me, 0, &team);
 	for (int i = 0; !status && i < 10; i++)

@@ -85,6 +85,9 @@ static int let_all_in(struct snti_exchange *x, struct snti_meeting *meeting, uin
 		return status;
 	if (serve_until(x, all_are_here, deadline_ns) != 0) {
 		snti_exchange_name(x, is_absent, names, sizeof(names));
+		if (snti_guests_starved(x))
+			snti_exchange_fail(x, SNT_ELIMIT, "rank 0 could not let %s in: %s (see ulimit -n)", names,
+					   strerror(snti_guests_starved(x)));
 		snti_exchange_fail(x, SNT_ETIMEOUT, "%s of %d never called in", names, x->size);
 	}
 	snti_guests_close(x);

@@ -36,6 +36,8 @@ void snti_exchange_abort(struct snti_exchange *exchange, int status, const char 
 /* Says which call this rank is waiting in. Rank 0 compares: two ranks that report the same @sequence with
  * different fingerprints make SNT_EMISMATCH for all, naming both with their @text (at most 120 bytes). */
 void snti_exchange_report(struct snti_exchange *exchange, uint64_t sequence, uint64_t fingerprint, const char *text);
+/* Whether rank 0 has not answered this rank's last report: then it is stopped, or busy outside the library. */
+int snti_exchange_is_silent(const struct snti_exchange *exchange);
 /* Says that this rank leaves in good order: its end of file is then no failure. */
 void snti_exchange_leave(struct snti_exchange *exchange);
 

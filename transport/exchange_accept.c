@@ -29,10 +29,16 @@ struct guest {
 struct snti_guests {
 	unsigned char key[SNTI_SECRET_BYTES];
 	int listener, paused;
+	int starved;                   /* a connection could not be taken for want of descriptors or memory */
 	unsigned logged, unlogged;
 	uint64_t logged_ns;
 	struct guest places[GUESTS];
 };
+
+int snti_guests_starved(const struct snti_exchange *x)
+{
+	return x->guests->starved;
+}
 
 static void listen_again(struct snti_exchange *x, int on)
 {
@@ -186,8 +192,10 @@ static void accept_some(struct snti_exchange *x)
 		guest->fd = snti_socket_accept(x->guests->listener, &guest->from);
 		if (guest->fd < 0) {
 			/* Out of descriptors: the queue stays full, so look again later and not at once. */
-			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+			if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+				x->guests->starved = errno;
 				listen_again(x, 0);
+			}
 			return;
 		}
 		guest->has_said_hello = 0;

@@ -95,6 +95,7 @@ struct snti_guests;
 struct snti_exchange {
 	int rank, size, epoll;
 	int started, leaving;
+	int asked, heard;              /* others: reports sent, and those rank 0 confirmed */
 	int status, told;              /* the first failure; whether snti_fail() has had it */
 	char text[SNTI_TEXT_ROOM + 1];
 	unsigned char secret[SNTI_SECRET_BYTES];
@@ -121,6 +122,8 @@ int snti_exchange_name(const struct snti_exchange *x, int (*missing)(const struc
 /* Rank 0: lets the others in. */
 int snti_guests_open(struct snti_exchange *x, const struct snti_meeting *meeting);
 void snti_guests_close(struct snti_exchange *x);
+/* The errno for which a rank that called could not be let in, or 0. */
+int snti_guests_starved(const struct snti_exchange *x);
 void snti_guests_event(struct snti_exchange *x, uint64_t tag);
 /* Drops who is late. Returns in how many milliseconds to be called again. */
 int snti_guests_tick(struct snti_exchange *x);

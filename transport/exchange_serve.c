@@ -126,10 +126,23 @@ static void handle_abort(struct snti_exchange *x, struct snti_line *line)
 		snti_exchange_fail(x, status, "%s", text);
 }
 
-static void handle_frame(struct snti_exchange *x, struct snti_line *line)
+/* Rank 0 answers with the bare frame, so that the others know that it still listens. */
+static void handle_report(struct snti_exchange *x, struct snti_line *line)
 {
 	struct snti_report report = { .sequence = line->frame.a, .fingerprint = line->frame.b };
+	struct snti_frame answer = { .type = SNTI_FRAME_REPORT, .a = line->frame.a, .b = line->frame.b };
 
+	if (x->rank != 0) {
+		x->heard++;
+		return;
+	}
+	snti_frame_text(line->body, line->frame.size, report.text, sizeof(report.text));
+	compare_report(x, line->peer, &report);
+	snti_line_post(line, &answer, NULL);
+}
+
+static void handle_frame(struct snti_exchange *x, struct snti_line *line)
+{
 	switch (line->frame.type) {
 	case SNTI_FRAME_GATHER:
 		handle_gather(x, line);
@@ -144,10 +157,7 @@ static void handle_frame(struct snti_exchange *x, struct snti_line *line)
 		line->left = 1;
 		return;
 	case SNTI_FRAME_REPORT:
-		if (x->rank != 0)
-			break;
-		snti_frame_text(line->body, line->frame.size, report.text, sizeof(report.text));
-		compare_report(x, line->peer, &report);
+		handle_report(x, line);
 		return;
 	case SNTI_FRAME_START:
 		if (x->rank == 0 || x->started)
@@ -231,10 +241,12 @@ void snti_exchange_report(struct snti_exchange *x, uint64_t sequence, uint64_t f
 		return;
 	snti_frame_text((const unsigned char *)text, strnlen(text, SNTI_REPORT_TEXT), report.text, sizeof(report.text));
 	frame.size = (uint32_t)strlen(report.text);
-	if (x->rank == 0)
+	if (x->rank == 0) {
 		compare_report(x, 0, &report);
-	else
-		snti_line_post(&x->lines[0], &frame, report.text);
+		return;
+	}
+	snti_line_post(&x->lines[0], &frame, report.text);
+	x->asked++;
 }
 
 void snti_exchange_leave(struct snti_exchange *x)
@@ -246,4 +258,9 @@ void snti_exchange_leave(struct snti_exchange *x)
 	x->leaving = 1;
 	for (int i = 0; i < x->line_count; i++)
 		snti_line_post(&x->lines[i], &frame, NULL);
+}
+
+int snti_exchange_is_silent(const struct snti_exchange *x)
+{
+	return x->rank != 0 && x->heard < x->asked;
 }
