@@ -541,7 +541,7 @@ static void two_threads_can_use_two_teams_at_once(void **state)
 /* Leaves this process @most descriptors to open; older ones may lie anywhere. */
 static void leave_descriptors(int most)
 {
-	int next[16];
+	int next[16] = { 0 };
 	struct rlimit limit;
 
 	for (int i = 0; i <= most; i++)

@@ -11,6 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 flags="-I. -std=gnu11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined"
 echo 'int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n); int LLVMFuzzerTestOneInput(const unsigned char *d, unsigned long n) { (void)d; (void)n; return 0; }' >"$work/probe.c"
+# shellcheck disable=SC2086
 $clang $flags "$work/probe.c" -o "$work/probe" 2>/dev/null || { echo "$clang has no libFuzzer: skipped"; exit 77; }
 sources="transport/handshake.c transport/ticket.c transport/socket.c transport/exchange_frame.c
 	base/log.c base/random.c base/clock.c base/settings.c base/status.c"
