@@ -1,9 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* status.c - names and sentences for the numbers of the public API. */
-#ifdef HAVE_CONFIG_H
-#include <config.h>
-#endif
-
 #include "include/sennit.h"
 
 #ifndef PACKAGE_VERSION

@@ -60,9 +60,9 @@ static int start_act(const struct snti_run *run, const struct snti_job *job, con
 		return start_send(run, job, act, xfer);
 	if (act->op == SNTI_STEP_RECV || act->op == SNTI_STEP_FOLD)
 		return start_receive(run, job, act, xfer);
-	if (act->op == SNTI_STEP_COPY)
+	if (act->op == SNTI_STEP_COPY && act->size)     /* without bytes the buffers may be NULL */
 		memmove(act->to, act->from, act->size);
-	else
+	else if (act->size)
 		merge(act, job);
 	xfer->status = 0;
 	return 0;

@@ -76,7 +76,9 @@ static void must(int status, const char *what)
 static void *reserve(size_t number, size_t size)
 {
 	void *memory = calloc(number, size);
-	return memory ? memory : (die("memory", "there is none left"), NULL);
+	if (!memory)
+		die("memory", "there is none left");
+	return memory;
 }
 
 static double now(void)
