@@ -574,7 +574,7 @@ static void a_process_out_of_descriptors_says_so_and_nobody_hangs(void **state)
 	(void)state;
 	for (int i = 0; i < 16; i++) {
 		struct plot plot = { .culprit = i & 1, .rounds = i / 2 };
-		struct job job = { .ranks = 3, .bare = 1, .run = run_dry, .arg = &plot };
+		struct job job = { .ranks = 3, .timeout_ms = STOP_TIMEOUT_MS, .bare = 1, .run = run_dry, .arg = &plot };
 		const struct job_result *culprit;
 
 		assert_int_equal(job_run(&job), 0);
