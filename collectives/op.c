@@ -139,6 +139,7 @@ static int make_runs(struct snt_op *op)
 	return 0;
 }
 
+/* A peer that cannot be reached fails the team: the others count on this rank. */
 static int connect_peers(struct snt_op *op)
 {
 	int status = 0;
@@ -146,7 +147,7 @@ static int connect_peers(struct snt_op *op)
 	for (uint32_t i = 0; i < op->plan->step_count && !status; i++)
 		if (op->plan->steps[i].op <= SNTI_STEP_FOLD)
 			status = snti_team_connect(op->team, op->plan->steps[i].peer);
-	return status;
+	return status ? snti_team_fail(op->team, status) : 0;
 }
 
 static int op_init(struct snt_op *op, const struct snt_call *call)

@@ -2,6 +2,7 @@
 /* progress.c - moves a team's operations, waits politely, and ends all when one fails. */
 #include <poll.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -24,14 +25,17 @@ struct patience {
 };
 
 /* A connection that closed is often only the echo: its other end gave up for a reason that is on its way over
- * the control channel. That reason is worth a short wait; without one the status stays. */
+ * the control channel. And of ranks that wait for each other only rank 0 can tell who is missing. That is worth a
+ * short wait; without an answer the status stays. */
 static int find_reason(struct snt_team *team, int status)
 {
 	uint64_t deadline = snti_deadline_ms(REASON_WAIT_MS);
 	struct pollfd fd = { .events = POLLIN };
 	int reason = 0;
 
-	if (status != SNT_EPEER || !team->exchange || snti_exchange_fd(team->exchange) < 0)
+	int others_may_know = status == SNT_EPEER || (status == SNT_ETIMEOUT && team->rank);
+
+	if (!others_may_know || !team->exchange || snti_exchange_fd(team->exchange) < 0)
 		return status;
 	fd.fd = snti_exchange_fd(team->exchange);
 	while (!reason && !snti_is_past(deadline)) {
@@ -119,9 +123,12 @@ int snt_team_progress(struct snt_team *team)
 
 static int time_out(struct snt_team *team, const struct snt_op *op)
 {
-	const char *silent = snti_exchange_is_silent(team->exchange) ? "; rank 0 does not answer either" : "";
-	char text[128] = "the peers to take what was sent";
+	char text[128] = "the peers to take what was sent", blame[100] = "";
 
+	if (snti_exchange_is_silent(team->exchange))
+		snprintf(blame, sizeof(blame), "; rank 0 does not answer either");
+	else if (op && op->history)
+		snti_exchange_absent(team->exchange, op->lane, blame, sizeof(blame));
 	if (op)
 		snti_op_text(op, text, sizeof(text));
 	for (uint32_t i = 0; op && i < op->window; i++) {
@@ -130,7 +137,7 @@ static int time_out(struct snt_team *team, const struct snt_op *op)
 		for (uint32_t k = run->first; k < run->act_count && k <= run->started; k++)
 			if (run->acts[k].op <= 2 && run->xfers[k - run->first].status)
 				return snti_fail(SNT_ETIMEOUT, "nothing from rank %u for %u ms in %s (number %llu)%s", run->acts[k].peer,
-						 team->timeout_ms, text, (unsigned long long)team->sequence, silent);
+						 team->timeout_ms, text, (unsigned long long)team->sequence, blame);
 	}
 	return snti_fail(SNT_ETIMEOUT, "waited %u ms for %s", team->timeout_ms, text);
 }

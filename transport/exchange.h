@@ -38,6 +38,9 @@ void snti_exchange_abort(struct snti_exchange *exchange, int status, const char 
 void snti_exchange_report(struct snti_exchange *exchange, uint64_t sequence, uint64_t fingerprint, const char *text);
 /* Whether rank 0 has not answered this rank's last report: then it is stopped, or busy outside the library. */
 int snti_exchange_is_silent(const struct snti_exchange *exchange);
+/* Rank 0: writes nothing or "; rank 2 never came to it" for the ranks that have reported neither @sequence nor a later one;
+ * elsewhere "". */
+void snti_exchange_absent(const struct snti_exchange *exchange, uint64_t sequence, char *text, size_t room);
 /* Says that this rank leaves in good order: its end of file is then no failure. */
 void snti_exchange_leave(struct snti_exchange *exchange);
 

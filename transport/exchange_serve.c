@@ -112,16 +112,47 @@ static void handle_gathered(struct snti_exchange *x, struct snti_line *line)
 	line->body = NULL;
 }
 
+static int has_come(const struct snti_line *line, uint64_t sequence)
+{
+	unsigned count = line->report_count < SNTI_REPORTS ? line->report_count : SNTI_REPORTS;
+
+	for (unsigned i = 0; i < count; i++)
+		if (line->reports[i].sequence >= sequence)
+			return 1;
+	return 0;
+}
+
+void snti_exchange_absent(const struct snti_exchange *x, uint64_t sequence, char *text, size_t room)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (int i = 0; i < x->line_count && x->rank == 0 && used + 40 < room; i++)
+		if (!has_come(&x->lines[i], sequence))
+			used += (size_t)snprintf(text + used, room - used, "; rank %d never came to it", i);
+}
+
+/* Ranks that wait for each other all blame a neighbour; rank 0 knows who is missing. */
+static void blame_absent(const struct snti_exchange *x, const struct snti_line *line, int status, char *text, size_t room)
+{
+	unsigned last = (line->report_count - 1) % SNTI_REPORTS;
+
+	text[0] = '\0';
+	if (status == SNT_ETIMEOUT && line->report_count)
+		snti_exchange_absent(x, line->reports[last].sequence, text, room);
+}
+
 static void handle_abort(struct snti_exchange *x, struct snti_line *line)
 {
-	char text[SNTI_TEXT_ROOM + 1];
+	char text[SNTI_TEXT_ROOM + 1], absent[100];
 	int status = (int)(uint32_t)line->frame.a;
 
 	snti_frame_text(line->body, line->frame.size, text, sizeof(text));
 	if (status >= 0 || status < SNT_ECANCELED)
 		status = SNT_EABORTED;
+	blame_absent(x, line, status, absent, sizeof(absent));
 	if (x->rank == 0)
-		snti_exchange_fail(x, status, "rank %d gave up: %.*s", line->peer, SNTI_ABORT_TEXT, text);
+		snti_exchange_fail(x, status, "rank %d gave up: %.*s%s", line->peer, SNTI_ABORT_TEXT, text, absent);
 	else
 		snti_exchange_fail(x, status, "%s", text);
 }

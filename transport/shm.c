@@ -109,6 +109,8 @@ static int poll_port(struct snti_port *port)
 	} else if (is_time_to_look(p)) {
 		shm_look_at_sockets(p);
 	}
+	if (p->starved)
+		return snti_fail(SNT_ELIMIT, "no descriptor left to let a peer in on this host: raise ulimit -n");
 	for (size_t i = 0; i < p->count; i++) {
 		struct shm_conn *c = p->conns[i];
 

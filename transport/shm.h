@@ -86,6 +86,7 @@ struct shm_port {
 	struct shm_conn **conns;
 	size_t count, room;
 	int armed, setting_up;          /* setting_up: conns that are not up yet */
+	int starved;                    /* a peer could not be let in for want of descriptors */
 	uint32_t polls;
 	uint64_t looked;                /* when the sockets were looked at last */
 	uint64_t host, ticket;

@@ -308,6 +308,9 @@ static void read_parked(struct shm_port *p, struct shm_parked *parked)
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
+	/* A peer that knows the ticket did send its region: the kernel had no descriptor left for it. */
+	if (!parked->heard && is_note(&note, got) && note.type == SHM_HELLO && note.ticket == p->ticket && fd < 0)
+		p->starved = 1;
 	if (parked->heard || !is_note(&note, got) || note.type != SHM_HELLO || note.ticket != p->ticket || fd < 0) {
 		if (!parked->heard || got > 0)
 			snti_log(SNT_LOG_WARN, "a stranger came to the local socket and was turned away");
@@ -347,8 +350,10 @@ static void take_sockets(struct shm_port *p)
 		socklen_t size = sizeof(who);
 		int fd = accept4(p->watch.fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0)
+		if (fd < 0) {
+			p->starved |= errno == EMFILE || errno == ENFILE;
 			return;
+		}
 		parked->watch = (struct shm_watch){ SHM_WATCH_PARKED, fd };
 		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) || who.uid != getuid()) {
 			snti_log(SNT_LOG_WARN, "a process of user %u came to the local socket and was turned away",
