@@ -168,9 +168,10 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	op->layout.chunks = op->plan->chunks;
 	op->slices = op->layout.slices = choice.slices;
 	op->window = choice.window < choice.slices ? choice.window : choice.slices;
+	op->fingerprint = fingerprint(op, &choice);
 	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
 				     .fold = snti_fold_function(call->type, call->fold),
-				     .fingerprint = fingerprint(op, &choice) };
+				     .fingerprint = op->fingerprint };
 	find_memory(op);
 	status = make_tmp(op);
 	status = status ? status : make_runs(op);
@@ -239,6 +240,8 @@ static void begin_slice(struct snt_op *op, struct snti_run *run)
 	op->next_slice++;
 }
 
+/* Messages carry the hash of all calls so far: ranks that have gone apart in a call without noticing, because each
+ * only sent, notice in the next message between them. */
 static void take_lane(struct snt_op *op)
 {
 	struct snt_team *team = op->team;
@@ -248,7 +251,8 @@ static void take_lane(struct snt_op *op)
 		return;
 	}
 	op->lane = ++team->sequence << LANE_SLICE_BITS;
-	op->history = team->history = mix(team->history, op->job.fingerprint);
+	team->history = mix(team->history, op->fingerprint);
+	op->job.fingerprint = op->history = team->history;
 }
 
 int snt_op_start(struct snt_op *op)

@@ -55,7 +55,8 @@ struct snt_op {
 	struct snti_run *runs;       /* window of them */
 	uint32_t window, slices, next_slice, active;
 	uint64_t lane;               /* of slice 0 */
-	uint64_t history;            /* the team's, this operation included */
+	uint64_t fingerprint;        /* of the call alone */
+	uint64_t history;            /* of all calls up to this one; 0 for send and recv */
 	char *tmp;
 	int status;                  /* SNT_BUSY while it runs */
 	char idle_byte[2];           /* a barrier's data */

@@ -343,9 +343,10 @@ static void ranks_that_disagree_about_the_root_all_learn_it(void **state)
 	wrong = right;
 	wrong.root = 1;
 	disagree_everywhere(right, wrong);
-	right = wrong = broadcast_of_100;
-	right.count = wrong.count = LARGE;   /* a small one is sent and forgotten: nobody waits */
+	right = wrong = broadcast_of_100;    /* a small one is sent and forgotten: the barrier behind it tells */
 	wrong.root = 1;
+	disagree_everywhere(right, wrong);
+	right.count = wrong.count = LARGE;
 	disagree_everywhere(right, wrong);
 }
 
