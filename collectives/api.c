@@ -51,7 +51,8 @@ int snt_call(struct snt_team *team, const struct snt_call *call)
 	if (call->in_layout.counts || call->out_layout.counts)
 		return call_once(team, call);
 	recent = &team->recent[place_of(call)];
-	if (*recent && same_call(&(*recent)->call, call) && (*recent)->status != SNT_BUSY)
+	if (*recent && same_call(&(*recent)->call, call) && (*recent)->status != SNT_BUSY &&
+	    snti_op_is_fresh(*recent))
 		return run(*recent);
 	snt_op_free(*recent);
 	*recent = NULL;

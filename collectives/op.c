@@ -104,17 +104,40 @@ static int make_tmp(struct snt_op *op)
 	return 0;
 }
 
+/* Whole buffers only: for the v forms, whose extent is not at hand, peers copy. */
+static struct snti_memory *memory_of(const struct snt_op *op, const void *data)
+{
+	size_t size = op->call.count * op->layout.width;
+
+	return !data || !size || op->layout.extents[SNTI_TMP].counts ? NULL : snti_shared_find(data, size);
+}
+
 static void find_memory(struct snt_op *op)
 {
-	struct snti_layout *l = &op->layout;
-	size_t size = op->call.count * l->width;
+	op->memory_seen = snti_shared_changes();
+	op->memory_ids[SNTI_IN] = op->memory_ids[SNTI_OUT] = 0;
+	for (int side = SNTI_IN; side <= SNTI_OUT; side++) {
+		struct snti_memory *memory = memory_of(op, side == SNTI_IN ? op->call.in : op->call.out);
 
-	if (l->extents[SNTI_TMP].counts)
-		return;
-	if (op->call.in && size)
-		l->extents[SNTI_IN].memory = snti_shared_find(op->call.in, size);
-	if (op->call.out && size)
-		l->extents[SNTI_OUT].memory = snti_shared_find(op->call.out, size);
+		op->layout.extents[side].memory = memory;
+		op->memory_ids[side] = memory ? memory->id : 0;
+	}
+}
+
+int snti_op_is_fresh(struct snt_op *op)
+{
+	uint64_t now = snti_shared_changes();
+
+	if (op->memory_seen == now)
+		return 1;
+	for (int side = SNTI_IN; side <= SNTI_OUT; side++) {
+		const struct snti_memory *memory = memory_of(op, side == SNTI_IN ? op->call.in : op->call.out);
+
+		if ((memory ? memory->id : 0) != op->memory_ids[side])
+			return 0;
+	}
+	op->memory_seen = now;
+	return 1;
 }
 
 static int make_runs(struct snt_op *op)

@@ -20,7 +20,7 @@ struct allocation {
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct allocation *allocations;
-static uint64_t last_id;
+static uint64_t last_id, changes;
 
 /* Sealed, so that a peer that maps it never finds a page gone. */
 static int make_file(size_t size)
@@ -64,6 +64,7 @@ void *snt_alloc(size_t size)
 	}
 	pthread_mutex_lock(&lock);
 	made->memory.id = ++last_id;
+	__atomic_store_n(&changes, changes + 1, __ATOMIC_RELEASE);
 	made->next = allocations;
 	allocations = made;
 	pthread_mutex_unlock(&lock);
@@ -78,8 +79,10 @@ static struct allocation *take_out(const void *base)
 	for (at = &allocations; *at && (*at)->memory.base != base; at = &(*at)->next)
 		;
 	found = *at;
-	if (found)
+	if (found) {
 		*at = found->next;
+		__atomic_store_n(&changes, changes + 1, __ATOMIC_RELEASE);
+	}
 	pthread_mutex_unlock(&lock);
 	return found;
 }
@@ -96,6 +99,11 @@ void snt_free(void *memory)
 	munmap(found->memory.base, found->memory.size);
 	close(found->memory.fd);
 	free(found);
+}
+
+uint64_t snti_shared_changes(void)
+{
+	return __atomic_load_n(&changes, __ATOMIC_ACQUIRE);
 }
 
 static int holds(const struct snti_memory *memory, const void *data, size_t size)

@@ -8,4 +8,7 @@
 /* The allocation that holds all of [data, data + size), or NULL. Any thread. */
 struct snti_memory *snti_shared_find(const void *data, size_t size);
 
+/* Grows with every snt_alloc and snt_free: while it stays, what snti_shared_find said still holds. */
+uint64_t snti_shared_changes(void);
+
 #endif
