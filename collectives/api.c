@@ -48,11 +48,11 @@ int snt_call(struct snt_team *team, const struct snt_call *call)
 
 	if (!team || !call)
 		return snti_fail(SNT_EINVAL, "a NULL team or call");
-	if (call->in_layout.counts || call->out_layout.counts)
+	if (call->size < sizeof(*call) || call->in_layout.counts || call->in_layout.offsets || call->out_layout.counts ||
+	    call->out_layout.offsets)
 		return call_once(team, call);
 	recent = &team->recent[place_of(call)];
-	if (*recent && same_call(&(*recent)->call, call) && (*recent)->status != SNT_BUSY &&
-	    snti_op_is_fresh(*recent))
+	if (*recent && same_call(&(*recent)->call, call) && (*recent)->status != SNT_BUSY)
 		return run(*recent);
 	snt_op_free(*recent);
 	*recent = NULL;

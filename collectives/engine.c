@@ -77,6 +77,15 @@ static uint32_t round_end(const struct snti_run *run)
 	return to;
 }
 
+/* A transfer that failed behind one that still waits is news too. */
+static int find_failure(const struct snti_run *run)
+{
+	for (uint32_t i = run->finished; i < run->started; i++)
+		if (run->xfers[i - run->first].status < 0)
+			return run->xfers[i - run->first].status;
+	return SNT_BUSY;
+}
+
 static int poll_round(struct snti_run *run, const struct snti_job *job)
 {
 	uint32_t to = round_end(run);
@@ -87,12 +96,12 @@ static int poll_round(struct snti_run *run, const struct snti_job *job)
 		if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
 			return snti_fail(status, "rank %u has closed the connection", run->acts[run->started].peer);
 		if (status)
-			return status == SNT_AGAIN ? SNT_BUSY : status;
+			return status == SNT_AGAIN ? find_failure(run) : status;
 	}
 	for (; run->finished < to; run->finished++) {
 		status = run->xfers[run->finished - run->first].status;
 		if (status)
-			return status;
+			return status == SNT_BUSY ? find_failure(run) : status;
 	}
 	run->first = to;
 	return 0;

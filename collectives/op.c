@@ -95,11 +95,13 @@ static int make_tmp(struct snt_op *op)
 	}
 	l->tmp_stride = ((last - first) * l->width + 127) / 64 * 64;
 	size = l->tmp_stride * plan->tmp_buffers;
-	op->tmp = size >= TMP_SHARED_BYTES ? snt_alloc(size) : aligned_alloc(64, size);
+	op->tmp = size >= TMP_SHARED_BYTES ? snt_alloc(size) : NULL;
+	if (op->tmp)
+		l->extents[SNTI_TMP].memory = snti_shared_find(op->tmp, size);
+	else        /* small, or no descriptor for shared memory left: private memory does, with a copy more */
+		op->tmp = aligned_alloc(64, size);
 	if (!op->tmp)
 		return snti_fail(SNT_ENOMEM, "no memory for %zu bytes of scratch", size);
-	if (size >= TMP_SHARED_BYTES)
-		l->extents[SNTI_TMP].memory = snti_shared_find(op->tmp, size);
 	l->extents[SNTI_TMP].base = (char *)((uintptr_t)op->tmp - first * l->width);
 	return 0;
 }
@@ -124,7 +126,7 @@ static void find_memory(struct snt_op *op)
 	}
 }
 
-int snti_op_is_fresh(struct snt_op *op)
+static int is_fresh(struct snt_op *op)
 {
 	uint64_t now = snti_shared_changes();
 
@@ -208,6 +210,8 @@ int snt_op_create(struct snt_team *team, const struct snt_call *given, struct sn
 
 	if (!team || !given || !out)
 		return snti_fail(SNT_EINVAL, "a NULL team, call or place for the operation");
+	if (given->size < sizeof(*given))
+		return snti_fail(SNT_EINVAL, "a call of %zu bytes: make it with SNT_CALL", given->size);
 	if (team->status)
 		return SNT_EBROKEN;
 	op = calloc(1, sizeof(*op));
@@ -278,6 +282,16 @@ static void take_lane(struct snt_op *op)
 	op->job.fingerprint = op->history = team->history;
 }
 
+/* The buffers need to be valid from start to end only: between two starts an address may have changed hands. */
+static void refresh(struct snt_op *op)
+{
+	if (is_fresh(op))
+		return;
+	find_memory(op);
+	for (uint32_t i = 0; i < op->window && op->slices == 1; i++)
+		snti_layout_resolve(&op->layout, op->plan, 0, (struct snti_act *)op->runs[i].acts);
+}
+
 int snt_op_start(struct snt_op *op)
 {
 	struct snt_team *team;
@@ -288,6 +302,7 @@ int snt_op_start(struct snt_op *op)
 	team = op->team;
 	if (team->status)
 		return SNT_EBROKEN;
+	refresh(op);
 	take_lane(op);
 	op->status = SNT_BUSY;
 	op->active = op->window;

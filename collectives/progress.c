@@ -118,7 +118,9 @@ int snt_team_progress(struct snt_team *team)
 	if (!team)
 		return snti_fail(SNT_EINVAL, "a NULL team");
 	status = snti_team_move(team, &moved);
-	return status ? status : snti_exchange_poll(team->exchange);
+	if (!status)
+		status = snti_exchange_poll(team->exchange);
+	return status ? snti_team_fail(team, status) : 0;
 }
 
 static int time_out(struct snt_team *team, const struct snt_op *op)

@@ -80,8 +80,6 @@ int  snti_team_wait(struct snt_team *team, struct snt_op *op);
 int  snti_op_layout_init(struct snt_op *op, const struct snt_call *call) SNT_CHECK_RESULT;
 void snti_op_layout_fini(struct snt_op *op);
 int  snti_op_is_in_place(const struct snt_team *team, const struct snt_call *call);
-/* Whether the buffers still are the memory they were when @op was made. */
-int  snti_op_is_fresh(struct snt_op *op);
 /* Moves @op once. 0 also while it is busy: see op->status. */
 int  snti_op_move(struct snt_op *op, int *moved) SNT_CHECK_RESULT;
 void snti_op_text(const struct snt_op *op, char *text, size_t size);   /* "allreduce of 10 float32, sum" */
