@@ -154,8 +154,10 @@ static int push(struct tcp_socket *socket)
 	size_t head = (size_t)wrote < socket->head_left ? (size_t)wrote : socket->head_left;
 
 	socket->head_left -= head;
-	socket->body += (size_t)wrote - head;
-	socket->body_left -= (size_t)wrote - head;
+	if (socket->body_left) {
+		socket->body += (size_t)wrote - head;
+		socket->body_left -= (size_t)wrote - head;
+	}
 	return !socket->head_left && !socket->body_left;
 }
 

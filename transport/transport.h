@@ -140,7 +140,7 @@ static inline int snti_recv(struct snti_conn *conn, struct snti_xfer *xfer)
 static inline void snti_land(const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size)
 {
 	char *dst = (char *)xfer->data + offset;
-	const char *operand = (const char *)xfer->operand + offset;
+	const char *operand = xfer->fold ? (const char *)xfer->operand + offset : NULL;
 
 	if (!xfer->fold)
 		__builtin_memcpy(dst, bytes, size);
