@@ -55,21 +55,59 @@ static int check_kind(const struct snt_team *team, const struct snt_call *call)
 	return 0;
 }
 
+/* Elements this rank's buffer on one side holds: P blocks, or its own. */
+static int side_is_empty(const struct snt_team *team, const struct snt_call *call, int has_blocks,
+			 const struct snt_layout *own)
+{
+	const struct snt_layout *other = own == &call->in_layout ? &call->out_layout : &call->in_layout;
+	const size_t *counts = own->counts ? own->counts : other->counts;
+
+	if (!counts)
+		return !call->count;
+	for (int r = 0; r < team->size; r++)
+		if (counts[r] && (has_blocks || r == team->rank))
+			return 0;
+	return 1;
+}
+
 static int check_buffers(const struct snt_team *team, const struct snt_call *call)
 {
-	int v = call->in_layout.counts || call->out_layout.counts;
+	const struct side_rule *rule = &rules[call->collective];
 	uint64_t most = SIZE_MAX / 4 / snt_type_size(call->type) / (uint64_t)team->size;
 
 	if (call->count > most)
 		return snti_fail(SNT_EINVAL, "count %zu is more than memory can hold", call->count);
-	if ((call->count || v) && has_in(team, call) && !call->in)
+	if (!call->in && has_in(team, call) && !side_is_empty(team, call, rule->in_blocks, &call->in_layout))
 		return snti_fail(SNT_EINVAL, "in is NULL for %s", snt_collective_name(call->collective));
-	if ((call->count || v) && has_out(team, call) && !call->out)
+	if (!call->out && has_out(team, call) && !side_is_empty(team, call, rule->out_blocks, &call->out_layout))
 		return snti_fail(SNT_EINVAL, "out is NULL for %s", snt_collective_name(call->collective));
 	return 0;
 }
 
-static int check_layouts(const struct snt_call *call)
+static size_t own_offset(const struct snt_layout *layout, int rank)
+{
+	size_t offset = 0;
+
+	for (int r = 0; r < rank && !layout->offsets; r++)
+		offset += layout->counts[r];
+	return layout->offsets ? layout->offsets[rank] : offset;
+}
+
+/* No message checks what a rank keeps for itself. */
+static int check_own_block(const struct snt_team *team, const struct snt_call *call)
+{
+	const struct snt_layout *in = &call->in_layout, *out = &call->out_layout;
+
+	if (in->counts[team->rank] != out->counts[team->rank])
+		return snti_fail(SNT_EINVAL, "alltoall: rank %d sends itself %zu elements and expects %zu", team->rank,
+				 in->counts[team->rank], out->counts[team->rank]);
+	if (call->in == call->out && own_offset(in, team->rank) != own_offset(out, team->rank))
+		return snti_fail(SNT_EINVAL, "alltoall in place: rank %d's own block must lie at one offset on both sides",
+				 team->rank);
+	return 0;
+}
+
+static int check_layouts(const struct snt_team *team, const struct snt_call *call)
 {
 	const struct side_rule *rule = &rules[call->collective];
 
@@ -79,7 +117,7 @@ static int check_layouts(const struct snt_call *call)
 		return snti_fail(SNT_EINVAL, "offsets without counts");
 	if (call->collective == SNT_ALLTOALL && !call->in_layout.counts != !call->out_layout.counts)
 		return snti_fail(SNT_EINVAL, "alltoall takes counts for both sides or for neither");
-	return 0;
+	return call->collective == SNT_ALLTOALL && call->in_layout.counts ? check_own_block(team, call) : 0;
 }
 
 /* @offsets for this rank's buffer; NULL packs the blocks. */
@@ -146,7 +184,7 @@ int snti_op_layout_init(struct snt_op *op, const struct snt_call *call)
 	struct snti_layout *l = &op->layout;
 	int status = check_kind(op->team, call);
 
-	status = status ? status : check_layouts(call);
+	status = status ? status : check_layouts(op->team, call);
 	status = status ? status : check_buffers(op->team, call);
 	if (status)
 		return status;
@@ -192,6 +230,16 @@ int snti_op_is_in_place(const struct snt_team *team, const struct snt_call *call
 	if (rule->in_blocks == rule->out_blocks)
 		return in == out;
 	return rule->out_blocks ? in == out + shift : out == in + shift;
+}
+
+void snti_call_tidy(struct snt_call *call)
+{
+	if ((unsigned)call->collective >= SNT_COLLECTIVE_COUNT)
+		return;
+	if (!rules[call->collective].folds)
+		call->fold = SNT_SUM;
+	if (!rules[call->collective].has_root)
+		call->root = 0;
 }
 
 void snti_op_text(const struct snt_op *op, char *text, size_t size)

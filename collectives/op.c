@@ -219,6 +219,7 @@ int snt_op_create(struct snt_team *team, const struct snt_call *given, struct sn
 		return snti_fail(SNT_ENOMEM, "no memory for an operation");
 	op->team = team;
 	op->call = *given;
+	snti_call_tidy(&op->call);
 	if (given->collective == SNT_BARRIER) {
 		op->call.in = &op->idle_byte[0];
 		op->call.out = &op->idle_byte[1];
@@ -393,6 +394,8 @@ int snt_op_test(struct snt_op *op)
 	if (op->status != SNT_BUSY)
 		return op->status;
 	status = snti_team_move(op->team, &moved);
+	if (!status && !moved)
+		status = snti_team_glance(op->team);
 	return status ? status : op->status;
 }
 

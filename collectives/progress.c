@@ -123,6 +123,21 @@ int snt_team_progress(struct snt_team *team)
 	return status ? snti_team_fail(team, status) : 0;
 }
 
+int snti_team_glance(struct snt_team *team)
+{
+	uint64_t now;
+	int status;
+
+	if (!team->exchange || ++team->idle_tests % POLLS_PER_LOOK)
+		return 0;
+	now = snti_now_ns();
+	if (now - team->looked_ns < LOOK_EVERY_NS)
+		return 0;
+	team->looked_ns = now;
+	status = snti_exchange_poll(team->exchange);
+	return status ? snti_team_fail(team, status) : 0;
+}
+
 static int time_out(struct snt_team *team, const struct snt_op *op)
 {
 	char text[128] = "the peers to take what was sent", blame[100] = "";

@@ -41,6 +41,8 @@ struct snt_team {
 	struct snti_link ops;        /* all */
 	struct snt_op *recent[SNTI_RECENT];
 	uint64_t sequence;           /* of the last collective started */
+	uint64_t looked_ns;          /* when snt_op_test() served the control channel last */
+	uint32_t idle_tests;
 	uint64_t history;            /* hash of the fingerprints of all collectives started */
 	int status;                  /* why the team is broken; 0 */
 };
@@ -73,12 +75,16 @@ const struct snti_plan *snti_team_plan(struct snt_team *team, const struct snti_
 				       const struct snti_plan_shape *shape, int *status);
 /* Moves every running operation once. 0 or the team's failure. *moved: whether anything happened. */
 int  snti_team_move(struct snt_team *team, int *moved);
+/* For callers that test in a loop: now and then serves the control channel. 0 or the team's failure. */
+int  snti_team_glance(struct snt_team *team) SNT_CHECK_RESULT;
 /* Waits politely until @op is done, or for the connections' output when @op is NULL. */
 int  snti_team_wait(struct snt_team *team, struct snt_op *op);
 
 /* Fills in op->layout, allocating what it needs; snti_op_layout_fini() accepts a half-made one. */
 int  snti_op_layout_init(struct snt_op *op, const struct snt_call *call) SNT_CHECK_RESULT;
 void snti_op_layout_fini(struct snt_op *op);
+/* Clears the fields that the collective gives no meaning, so that ranks cannot differ in them. */
+void snti_call_tidy(struct snt_call *call);
 int  snti_op_is_in_place(const struct snt_team *team, const struct snt_call *call);
 /* Moves @op once. 0 also while it is busy: see op->status. */
 int  snti_op_move(struct snt_op *op, int *moved) SNT_CHECK_RESULT;

@@ -200,7 +200,7 @@ SNT_API int snt_op_create(struct snt_team *team, const struct snt_call *call, st
 SNT_API int snt_op_start(struct snt_op *op) SNT_CHECK_RESULT;
 /* 0: done (also when never started), SNT_BUSY: not yet, negative: failed. Moves
  * every operation of the team without waiting; only a call that finds that a peer is gone takes up to
- * 0.3 s to learn why. */
+ * 0.3 s to learn why. Testing has no deadline of its own; what other ranks decide is heard. */
 SNT_API int snt_op_test(struct snt_op *op) SNT_CHECK_RESULT;
 /* Tests until done or the team's deadline. */
 SNT_API int snt_op_wait(struct snt_op *op) SNT_CHECK_RESULT;
