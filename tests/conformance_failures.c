@@ -153,6 +153,54 @@ void large_send_arrives_after_hang_up(void **state)
 	free(in);
 }
 
+/* The sender hangs up after @turns and uses its buffer for something else: the receiver has either the
+ * message or an error. */
+static void abandon(struct pair *p, unsigned char *out, size_t size, int turns)
+{
+	unsigned char *in = calloc(1, size);
+	struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
+
+	fill(out, size, 1);
+	send.memory = snti_shared_find(out, size);
+	do_recv(p, 1, &recv);
+	do_send(p, 0, &send);
+	for (int i = 0; i < turns; i++)
+		turn(p);
+	snti_conn_close(p->conn[0]);
+	p->conn[0] = NULL;
+	memset(out, 0xee, size);
+	until(p, recv.status != SNT_BUSY);
+	if (recv.status == 0)
+		assert_filled(in, size, 1);
+	else
+		assert_int_equal(recv.status, SNT_EPEER);
+	free(in);
+}
+
+static void abandon_often(unsigned char *out, size_t size)
+{
+	for (int turns = 0; turns < 12; turns++) {
+		void *state;
+
+		setup(&state);
+		abandon(state, out, size, turns);
+		teardown(&state);
+	}
+}
+
+void what_a_sender_abandoned_is_never_taken_for_a_message(void **state)
+{
+	size_t size = 2 << 20;
+	unsigned char *private = malloc(size), *shared = snt_alloc(size);
+
+	(void)state;
+	abandon_often(private, size);
+	if (shared)
+		abandon_often(shared, size);
+	free(private);
+	snt_free(shared);
+}
+
 static int count_fds(void)
 {
 	DIR *dir = opendir("/proc/self/fd");

@@ -189,6 +189,14 @@ static void fail_xfers(struct shm_conn *c, int status)
 	c->work = 0;
 }
 
+/* Before the caller may write to what it had offered: a peer that reads on looks at this afterwards. */
+static void leave_offers(struct shm_conn *c)
+{
+	if (c->region)
+		shm_store(c->own_left, 1);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
 /* For ever. @status has its text already. */
 void shm_fail(struct shm_conn *c, int status)
 {
@@ -198,6 +206,7 @@ void shm_fail(struct shm_conn *c, int status)
 		shm_port_of(c->base.port)->setting_up--;
 	c->base.status = status;
 	c->cell_limit = 0;
+	leave_offers(c);
 	shm_leave(c);
 	fail_xfers(c, status);
 }
@@ -244,6 +253,7 @@ static void hang_up(struct snti_conn *conn)
 			break;
 		}
 	c->listed = 0;
+	leave_offers(c);
 	if (conn->status >= 0) {
 		p->setting_up -= conn->status == SNT_BUSY;
 		shm_leave(c);

@@ -50,6 +50,7 @@ struct shm_way {
 	struct shm_cell cells[SHM_CELLS];
 	_Alignas(128) struct shm_counters counters;
 	_Alignas(128) uint64_t sleeping;        /* the receiver's: odd while it sleeps */
+	_Alignas(128) uint64_t left;            /* the sender's: what lies at its offers is no message any more */
 };
 
 struct shm_region {
@@ -134,7 +135,8 @@ struct shm_conn {
 	struct shm_counters done;       /* what has been consumed and matched */
 	struct shm_counters told;       /* what of it the peer can see */
 	struct shm_counters *own_counters;
-	uint64_t *own_sleeping;
+	uint64_t *own_sleeping, *own_left;
+	const uint64_t *peer_left;
 	const char *in_slots;
 
 	int work;                       /* poll has more to do here than to look for a cell */

@@ -249,6 +249,13 @@ static void stop_reading(struct shm_conn *c, struct snti_xfer *xfer)
 	clear_to_send(c, (uint32_t)xfer->number);
 }
 
+/* Whether what was just read may be another's than the message's: its sender has given up. */
+static int was_abandoned(const struct shm_conn *c)
+{
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	return shm_load(c->peer_left) != 0;
+}
+
 static int pull(struct shm_conn *c)
 {
 	struct snti_xfer *xfer = snti_container(c->pulls.next, struct snti_xfer, link);
@@ -257,6 +264,8 @@ static int pull(struct shm_conn *c)
 
 	if (pull_piece(c, xfer, &c->in[number], left < SHM_PULL ? left : SHM_PULL)) {
 		stop_reading(c, xfer);
+	} else if (was_abandoned(c)) {
+		shm_fail(c, snti_fail(SNT_EPEER, "rank %d gave up while its memory was read", c->base.peer));
 	} else if (xfer->moved == xfer->size) {
 		finish_in(c, number);
 	} else {

@@ -28,10 +28,12 @@ static int lay_out(struct shm_conn *c, int side)
 
 	c->out_cells = out->cells;
 	c->peer_sleeping = &out->sleeping;
+	c->own_left = &out->left;
 	c->peer_counters = &out->counters;
 	c->out_slots = slots + (size_t)side * c->slot * c->slots;
 	c->in_cells = in->cells;
 	c->own_sleeping = &in->sleeping;
+	c->peer_left = &in->left;
 	c->own_counters = &in->counters;
 	c->in_slots = slots + (size_t)!side * c->slot * c->slots;
 	return shm_early_init(c) ? snti_fail(SNT_ENOMEM, "rank %d: no memory for early messages", c->base.peer) : 0;
