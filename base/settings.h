@@ -36,12 +36,13 @@
 	  "Microseconds a wait then yields before it sleeps.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
-	X(shm_slot,     size,   "SNT_SHM_SLOT",    "16K",   1024, 1 << 24, \
+	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \
 	  "Bytes of one shared-memory slot, the piece in which large messages are moved.") \
-	X(shm_slots,    number, "SNT_SHM_SLOTS",   "8",     2, 64, \
+	X(shm_slots,    number, "SNT_SHM_SLOTS",   "4",     2, 64, \
 	  "Shared-memory slots in each direction of a connection.") \
-	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "512K", 0, INT64_MAX, \
-	  "Messages of at least so many bytes are read straight from the sender where the kernel allows; 0 never.") \
+	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "0", 0, INT64_MAX, \
+	  "Messages of at least so many bytes are read straight from the sender where the kernel allows; " \
+	  "0: from 512K, where a measurement at start finds it faster.") \
 	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
 	  "Sockets between two ranks over TCP.") \
 	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "64K",   0, 1 << 30, \

@@ -48,6 +48,7 @@ static int start_receive(const struct snti_run *run, const struct snti_job *job,
 	xfer->operand = act->from;
 	xfer->width = job->width;
 	xfer->arriving_left = act->left;
+	xfer->around = job->around;
 	xfer->status = SNT_BUSY;
 	return snti_recv(job->conns[act->peer], xfer);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "collectives/team.h"
 #include "transport/shared.h"
@@ -164,6 +165,15 @@ static int make_runs(struct snt_op *op)
 	return 0;
 }
 
+/* Whether what the ranks of this host read and write would not fit their last-level cache. */
+static int is_beyond_cache(const struct snt_op *op)
+{
+	size_t bytes = op->layout.extents[SNTI_TMP].count * op->layout.width;
+	size_t vectors = snti_op_is_in_place(op->team, &op->call) ? 1 : 2;
+
+	return bytes > snti_cpu_cache() / vectors / (size_t)op->team->local_size;
+}
+
 /* A peer that cannot be reached fails the team: the others count on this rank. */
 static int connect_peers(struct snt_op *op)
 {
@@ -196,7 +206,7 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	op->fingerprint = fingerprint(op, &choice);
 	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
 				     .fold = snti_fold_function(call->type, call->fold),
-				     .fingerprint = op->fingerprint };
+				     .fingerprint = op->fingerprint, .around = is_beyond_cache(op) };
 	find_memory(op);
 	status = make_tmp(op);
 	status = status ? status : make_runs(op);
