@@ -131,7 +131,8 @@ static int poll_conn(struct tcp_conn *conn, int read)
 static int tcp_poll(struct snti_port *base)
 {
 	struct tcp_port *port = (struct tcp_port *)base;
-	int direct = port->hot_count <= FEW, did = 0, more;
+	/* As many as were hot before: what has just been done needs no epoll_wait behind it. */
+	int hot = port->hot_count > 0, direct = port->hot_count <= FEW, did = 0, more;
 	struct snti_link *link = port->hot.next, *next;
 
 	/* A conn leaves the list when its last xfer is done. */
@@ -139,7 +140,7 @@ static int tcp_poll(struct snti_port *base)
 		next = link->next;
 		did += poll_conn(snti_container(link, struct tcp_conn, hot), direct);
 	}
-	if (direct && port->hot_count && !port->setting_up && ++port->turn % EPOLL_EVERY)
+	if (direct && hot && !port->setting_up && ++port->turn % EPOLL_EVERY)
 		return did;
 	more = poll_events(port);
 	if (more < 0)
