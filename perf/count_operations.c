@@ -127,7 +127,7 @@ static void *join(void *arg)
 	options.rank = m->rank;
 	options.ranks = 2;
 	options.ticket = &m->pair->ticket;
-	options.transports = "shm";
+	options.transports = "shm,tcp";         /* an idle port beside the used one, as there is by default */
 	options.algorithms = "";
 	must(snt_team_create(&options, &m->pair->teams[m->rank]));
 	return NULL;

@@ -131,7 +131,7 @@ static int poll_conn(struct tcp_conn *conn, int read)
 static int tcp_poll(struct snti_port *base)
 {
 	struct tcp_port *port = (struct tcp_port *)base;
-	int direct = port->hot_count <= FEW, did = 0, more;
+	int direct = port->hot_count <= FEW, unused = snti_list_empty(&port->conns), did = 0, more;
 	struct snti_link *link = port->hot.next, *next;
 
 	/* A conn leaves the list when its last xfer is done. */
@@ -139,7 +139,8 @@ static int tcp_poll(struct snti_port *base)
 		next = link->next;
 		did += poll_conn(snti_container(link, struct tcp_conn, hot), direct);
 	}
-	if (direct && port->hot_count && !port->setting_up && ++port->turn % EPOLL_EVERY)
+	/* Beside a transport that reaches all peers a port stays unused, and is to cost no system call at each poll. */
+	if (direct && (port->hot_count || unused) && !port->setting_up && ++port->turn % EPOLL_EVERY)
 		return did;
 	more = poll_events(port);
 	if (more < 0)
