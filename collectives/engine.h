@@ -33,7 +33,7 @@ struct snti_run {
 	uint32_t act_count;
 	struct snti_xfer *xfers;     /* room for the widest round */
 	uint64_t lane;
-	uint32_t first, started, finished;
+	uint32_t first, started, finished, end;
 };
 
 void snti_run_begin(struct snti_run *run, uint64_t lane);

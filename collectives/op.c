@@ -331,22 +331,27 @@ static int is_logical(enum snt_fold fold)
 }
 
 /* What is left to do with the result: the division of an average; the 0 or 1 of a logical fold that had nothing to fold. */
-static void finish(struct snt_op *op)
+static void complete_result(struct snt_op *op)
 {
 	const struct snt_call *call = &op->call;
 	int folds = call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
 		    call->collective == SNT_REDUCE_SCATTER;
 	int mine = call->collective != SNT_REDUCE || call->root == op->team->rank;
+	const size_t *counts = op->layout.extents[SNTI_IN].counts;
+	size_t count = counts ? counts[op->team->rank] : call->count;
 
-	if (folds && mine && (call->fold == SNT_AVERAGE || is_logical(call->fold))) {
-		const size_t *counts = op->layout.extents[SNTI_IN].counts;
-		size_t count = counts ? counts[op->team->rank] : call->count;
+	if (!folds || !mine)
+		return;
+	if (call->fold == SNT_AVERAGE)
+		snti_scale_function(call->type)(call->out, count, op->team->size);
+	else if (op->team->size == 1)
+		snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
+}
 
-		if (call->fold == SNT_AVERAGE)
-			snti_scale_function(call->type)(call->out, count, op->team->size);
-		else if (op->team->size == 1)
-			snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
-	}
+static void finish(struct snt_op *op)
+{
+	if (op->call.fold == SNT_AVERAGE || is_logical(op->call.fold))
+		complete_result(op);
 	op->status = 0;
 	snti_list_remove(&op->running);
 }
@@ -368,9 +373,23 @@ static int waits_its_turn(const struct snt_op *op)
 	return 0;
 }
 
+/* A collective in one slice: most small calls. */
+static inline int move_single(struct snt_op *op, int *moved)
+{
+	int status = snti_run_poll(&op->runs[0], &op->job);
+
+	if (status)
+		return status == SNT_BUSY ? 0 : status;
+	*moved = 1;
+	finish(op);
+	return 0;
+}
+
 /* Moves @op once; 0 also while it is busy, see op->status. */
 int snti_op_move(struct snt_op *op, int *moved)
 {
+	if (op->slices == 1 && op->history)
+		return move_single(op, moved);
 	if (waits_its_turn(op))
 		return 0;
 	for (uint32_t i = 0; i < op->window; i++) {

@@ -39,7 +39,7 @@ struct shm_cell *shm_next_cell(struct shm_conn *c)
 	return &c->out_cells[c->sent % SHM_CELLS];
 }
 
-void shm_put_cell(struct shm_conn *c, struct shm_cell *cell, uint64_t word)
+inline void shm_put_cell(struct shm_conn *c, struct shm_cell *cell, uint64_t word)
 {
 	cell->word = word;
 	shm_store(&cell->seq, ++c->sent);
