@@ -140,10 +140,13 @@ static int share_cards(struct snt_team *team, uint64_t deadline)
 static void set_patience(struct snt_team *team)
 {
 	const struct snti_settings *settings = snti_settings();
+	uint64_t most_us = team->timeout_ms * 1000ull / 2;   /* who spins looks at no deadline and hears no other rank */
 
 	/* Spinning takes the core from the very rank that is waited for. The host's cores, not this rank's own share
 	 * of them: a launcher may have bound each rank to one. */
 	team->spin_us = team->local_size > sysconf(_SC_NPROCESSORS_ONLN) ? 0 : settings->spin_us;
+	if (team->spin_us > most_us)
+		team->spin_us = most_us;
 	team->yield_us = settings->yield_us;
 }
 

@@ -103,6 +103,40 @@ static void strike_everywhere(struct job *job, struct plot *plot, const char *na
 	}
 }
 
+/* ---- late ---------------------------------------------------------------- */
+
+enum { LATE_TIMEOUT_MS = 200, LATE_US = 1500000 };
+
+static int wait_in_vain(struct job_rank *me, struct snt_team *team)
+{
+	int status;
+
+	job_mark(me);
+	if (me->rank)
+		usleep(LATE_US);
+	status = snt_barrier(team);
+	job_keep_error(me, status, me->rank);
+	return 0;
+}
+
+/* In a process of its own, as settings are read once. */
+static void a_long_spin_keeps_the_timeout(void **state)
+{
+	struct job job = { .ranks = 2, .timeout_ms = LATE_TIMEOUT_MS, .run = wait_in_vain };
+	int ended;
+	pid_t child;
+
+	(void)state;
+	child = fork();
+	if (!child) {
+		setenv("SNT_SPIN", "1000000", 1);
+		job_run(&job);
+		_exit(job.results[0].error == SNT_ETIMEOUT && job.results[0].seconds < 0.9 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &ended, 0), child);
+	assert_int_equal(ended, 0);
+}
+
 /* ---- killed and stopped -------------------------------------------------- */
 
 static int start_late(struct job_rank *me, struct snt_team *team)
@@ -624,6 +658,7 @@ static void nothing_is_left_in_shared_memory_or_temporary_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_long_spin_keeps_the_timeout),   /* first: before the settings are read here */
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_before_it_started),
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_between_operations),
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_inside_an_operation),
