@@ -199,6 +199,8 @@ int snt_team_create(const struct snt_team_options *given, struct snt_team **out)
 	struct snt_team *team;
 	int status;
 
+	if (out)
+		*out = NULL;   /* so that a caller may destroy what never was */
 	if (!out || (given && (given->size < sizeof(size_t) || given->size > 4096)))
 		return snti_fail(SNT_EINVAL, out ? "options without SNT_TEAM_OPTIONS" : "no place for the team");
 	if (given)

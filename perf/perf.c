@@ -45,7 +45,7 @@ static const struct option_row {
 	{ "warmup", "N", NUMBER, FIELD(warmup), 0, 10000000, "iterations before, not timed [5]" },
 	{ "check", NULL, ON, FIELD(check), 0, 0, "check every element of every size (the default)" },
 	{ "no-check", NULL, OFF, FIELD(check), 0, 0, "check nothing" },
-	{ "timeout", "MS", NUMBER, FIELD(timeout_ms), 1, 86400000, "how long one wait may take [SNT_TIMEOUT]" },
+	{ "timeout", "MS", NUMBER, FIELD(timeout_ms), 1, 86400000, "a wait in which nothing moves fails after so long [SNT_TIMEOUT]" },
 	{ "pin", NULL, ON, FIELD(pin), 0, 0,
 	  "bind each rank to one core (the default with --ranks when there are enough)" },
 	{ "no-pin", NULL, OFF, FIELD(pin), 0, 0, "bind nothing" },

@@ -407,7 +407,7 @@ static void refuse(struct job_rank *me, struct snt_team *team, struct snt_call c
 static void refuse_all(struct job_rank *me, struct snt_team *team)
 {
 	int32_t in[8] = { 0 }, out[8];
-	size_t huge[2] = { SIZE_MAX, 1 };
+	size_t huge[2] = { SIZE_MAX, 1 }, ones[2] = { 1, 1 }, twos[2] = { 2, 2 }, apart[2] = { 2, 4 };
 	const struct snt_call good = { .collective = SNT_ALLREDUCE, .in = in, .out = out, .count = 1, .type = SNT_INT32 };
 
 #define REFUSE(what, ...) \
@@ -433,16 +433,22 @@ static void refuse_all(struct job_rank *me, struct snt_team *team)
 	REFUSE("counts where none belong", c.in_layout.counts = huge);
 	REFUSE("offsets without counts", c.collective = SNT_ALLGATHER, c.out_layout.offsets = huge);
 	REFUSE("counts that overflow", c.collective = SNT_ALLGATHER, c.out_layout.counts = huge);
+	REFUSE("an own block of two sizes", c.collective = SNT_ALLTOALL, c.in_layout.counts = ones,
+	       c.out_layout.counts = twos);
+	REFUSE("an own block that would move in place", c.collective = SNT_ALLTOALL, c.in = c.out = out,
+	       c.in_layout.counts = c.out_layout.counts = ones, c.out_layout.offsets = apart);
 #undef REFUSE
 }
 
 static int misuse(struct job_rank *me, struct snt_team *team)
 {
 	int32_t one = 1, sum = 0;
-	struct snt_op *op;
+	struct snt_call nothing = { SNT_CALL(SNT_COLLECTIVE_COUNT) };
+	struct snt_op *op = (struct snt_op *)&one;
 	int status;
 
 	refuse_all(me, team);
+	job_expect(me, snt_op_create(team, &nothing, &op) == SNT_EINVAL && !op, "a refused operation leaves a handle");
 	job_expect(me, snt_barrier(NULL) == SNT_EINVAL, "a NULL team is not refused");
 	job_expect(me, snt_call(team, NULL) == SNT_EINVAL, "a NULL call is not refused");
 	job_expect(me, snt_op_create(team, NULL, &op) == SNT_EINVAL, "a NULL call to prepare is not refused");
@@ -469,7 +475,7 @@ static void wrong_options_are_refused(void **state)
 {
 	struct snt_team_options options = SNT_TEAM_OPTIONS;
 	struct snt_ticket ticket;
-	struct snt_team *team = NULL;
+	struct snt_team *team = (struct snt_team *)&ticket;
 
 	(void)state;
 	assert_int_equal(snt_ticket_create(SNT_REACH_LOCAL, NULL), SNT_EINVAL);
@@ -478,6 +484,7 @@ static void wrong_options_are_refused(void **state)
 	options.rank = 2;
 	options.ticket = &ticket;
 	assert_int_equal(snt_team_create(&options, &team), SNT_EINVAL);
+	assert_null(team);
 	options.rank = -1;
 	assert_int_equal(snt_team_create(&options, &team), SNT_EINVAL);
 	options.rank = 0;
