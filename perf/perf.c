@@ -275,11 +275,14 @@ static char *make_algorithms(const struct snti_perf_options *options)
 	return text;
 }
 
+/* What exactly was wrong is in the library's log, unless that is off. */
 static int say(int rank, const char *what, int status)
 {
+	int is_logged = snti_settings()->log_level >= SNT_LOG_ERROR;
+
 	if (!rank)
 		fprintf(stderr, "sennit perf: %s: %s: %s\n", what, snt_status_name(status),
-			*snt_error_text() ? snt_error_text() : snt_status_sentence(status));
+			is_logged || !*snt_error_text() ? snt_status_sentence(status) : snt_error_text());
 	return FAILED;
 }
 
@@ -407,6 +410,7 @@ static int run(struct job *job)
 	job->cores = snti_cpu_count();
 	if (!job->options.ranks)
 		return run_rank(job, 0);
+	snti_launch_share_log();
 	status = snt_ticket_create(SNT_REACH_LOCAL, &job->ticket);
 	if (status)
 		return say(0, "no ticket", status);
