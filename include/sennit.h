@@ -64,7 +64,8 @@ SNT_API const char *snt_status_name(int status);
 SNT_API const char *snt_status_sentence(int status);
 SNT_API enum snt_scope snt_status_scope(int status);
 /* What this thread's last failed call said: peer, cause, what to do. Valid until
- * this thread's next failing call; "" when none has failed. */
+ * this thread's next failing call; "" when none has failed. The library logs it too, to
+ * standard error unless SNT_LOG or snt_log_to() says otherwise: a program need not repeat it. */
 SNT_API const char *snt_error_text(void);
 
 enum snt_log_level { SNT_LOG_NONE, SNT_LOG_ERROR, SNT_LOG_WARN, SNT_LOG_INFO, SNT_LOG_DEBUG, SNT_LOG_TRACE };
