@@ -62,6 +62,7 @@ enum snt_scope { SNT_SCOPE_NONE, SNT_SCOPE_CALL, SNT_SCOPE_TEAM, SNT_SCOPE_DEVIC
 SNT_API const char *snt_status_name(int status);
 /* "another rank is gone". Never NULL, static. */
 SNT_API const char *snt_status_sentence(int status);
+/* SNT_SCOPE_NONE for what is no failure, SNT_SCOPE_PROCESS for one that is not known. */
 SNT_API enum snt_scope snt_status_scope(int status);
 /* What this thread's last failed call said: peer, cause, what to do. Valid until
  * this thread's next failing call; "" when none has failed. The library logs it too, to
@@ -98,6 +99,7 @@ enum snt_fold {
 
 /* Bytes of one element; 0 for a number that is no type. */
 SNT_API size_t snt_type_size(enum snt_type type);
+/* "unknown" for a number that is none, as the names of folds and collectives. Never NULL, static. */
 SNT_API const char *snt_type_name(enum snt_type type);   /* "float32" */
 SNT_API const char *snt_fold_name(enum snt_fold fold);   /* "sum" */
 
@@ -138,7 +140,7 @@ struct snt_team_options {
  * they point to is not needed afterwards. Blocks until all are there or the start-up
  * deadline passes. On failure there is no team and *@team is NULL.
  * SNT_EINVAL, SNT_EUNSUPPORTED, SNT_EMISMATCH, SNT_EABORTED, SNT_ELIMIT, SNT_EPROTOCOL,
- * SNT_EREFUSED, SNT_EREFUSED, SNT_ETIMEOUT, SNT_EPEER, SNT_EDEVICE, SNT_ENOMEM. */
+ * SNT_EREFUSED, SNT_ETIMEOUT, SNT_EPEER, SNT_EDEVICE, SNT_ENOMEM. */
 SNT_API int snt_team_create(const struct snt_team_options *options, struct snt_team **team) SNT_CHECK_RESULT;
 /* Frees the team and what operations remain on it: their handles are gone too. Operations
  * that run are waited for, then the peers take what this rank has sent; each of these waits
@@ -206,7 +208,7 @@ struct snt_call {
 	enum snt_collective collective;
 	const void *in;
 	void *out;
-	size_t count;            /* elements in a block; not looked at in the v forms */
+	size_t count;            /* elements in a block; 0 in the v forms */
 	enum snt_type type;
 	enum snt_fold fold;
 	int root;                /* broadcast, reduce, gather, scatter: the root; send, recv: the peer */
