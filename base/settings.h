@@ -11,7 +11,7 @@
 	X(log_level,    number, "SNT_LOG",         "2",     0, 5, \
 	  "How much is logged: 0 nothing, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace.") \
 	X(timeout_ms,   number, "SNT_TIMEOUT",     "30000", 1, 86400000, \
-	  "Milliseconds one wait for other ranks may take before it fails.") \
+	  "Milliseconds a wait for other ranks goes on while nothing at all moves, then it fails.") \
 	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
 	  "Milliseconds until all ranks must have found each other.") \
 	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
@@ -31,7 +31,7 @@
 	X(address,      text,   "SNT_ADDRESS",     "",      0, 0, \
 	  "host:port where rank 0 listens, before any launcher's variable.") \
 	X(spin_us,      number, "SNT_SPIN",        "20",    0, 1000000, \
-	  "Microseconds a wait spins before it yields the core; 0 when ranks outnumber cores.") \
+	  "Microseconds a wait spins before it yields the core, at most half of the timeout; 0 when ranks outnumber cores.") \
 	X(yield_us,     number, "SNT_YIELD",       "200",   0, 10000000, \
 	  "Microseconds a wait then yields before it sleeps.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \

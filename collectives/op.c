@@ -218,6 +218,8 @@ int snt_op_create(struct snt_team *team, const struct snt_call *given, struct sn
 	struct snt_op *op;
 	int status;
 
+	if (out)
+		*out = NULL;
 	if (!team || !given || !out)
 		return snti_fail(SNT_EINVAL, "a NULL team, call or place for the operation");
 	if (given->size < sizeof(*given))
