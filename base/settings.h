@@ -41,8 +41,7 @@
 	X(shm_slots,    number, "SNT_SHM_SLOTS",   "4",     2, 64, \
 	  "Shared-memory slots in each direction of a connection.") \
 	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "0", 0, INT64_MAX, \
-	  "Messages of at least so many bytes are read straight from the sender where the kernel allows; " \
-	  "0: from 512K, where a measurement at start finds it faster.") \
+	  "Messages of at least so many bytes are read straight from the sender; 0: from 512K where measured to be faster.") \
 	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
 	  "Sockets between two ranks over TCP.") \
 	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "64K",   0, 1 << 30, \
