@@ -30,9 +30,6 @@ static const struct shape {
 	[SNTI_PERF_SENDRECV] = { ONE, ONE, 0, 0 },
 };
 
-/* One operation, or the two of sendrecv. */
-struct ops { struct snt_op *op[2]; int count; };
-
 const char *snti_perf_kind_name(int kind)
 {
 	return kind == SNTI_PERF_SENDRECV ? "sendrecv" : snt_collective_name((enum snt_collective)kind);
@@ -129,14 +126,14 @@ static int allocate(struct snti_perf_case *which)
 
 /* ---- operations ---------------------------------------------------------- */
 
-static void free_ops(struct ops *ops)
+static void free_ops(struct snti_perf_ops *ops)
 {
 	for (int i = 0; i < ops->count; i++)
 		snt_op_free(ops->op[i]);
 	ops->count = 0;
 }
 
-static int add_op(struct snt_team *team, const struct snti_perf_case *which, int collective, int root, struct ops *ops)
+static int add_op(struct snt_team *team, const struct snti_perf_case *which, int collective, int root, struct snti_perf_ops *ops)
 {
 	struct snt_call call = { SNT_CALL((enum snt_collective)collective), .in = which->in, .out = which->out,
 		.count = which->count, .type = which->type, .fold = which->fold, .root = root };
@@ -152,7 +149,7 @@ static int add_op(struct snt_team *team, const struct snti_perf_case *which, int
 	return status;
 }
 
-static int make_ops(struct snt_team *team, const struct snti_perf_case *which, struct ops *ops)
+static int make_ops(struct snt_team *team, const struct snti_perf_case *which, struct snti_perf_ops *ops)
 {
 	int ranks = which->ranks, status;
 
@@ -164,7 +161,7 @@ static int make_ops(struct snt_team *team, const struct snti_perf_case *which, s
 	return status;
 }
 
-static int run_once(struct ops *ops)
+static int run_once(struct snti_perf_ops *ops)
 {
 	int status = 0;
 
@@ -185,7 +182,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int time_once(struct snt_team *team, struct ops *ops, uint64_t *time)
+static int time_once(struct snt_team *team, struct snti_perf_ops *ops, uint64_t *time)
 {
 	int status = snt_barrier(team);
 	uint64_t start;
@@ -199,7 +196,7 @@ static int time_once(struct snt_team *team, struct ops *ops, uint64_t *time)
 }
 
 /* Warms up, and says how many iterations fill the time that was asked for; all ranks agree. */
-static int warm_up(struct snt_team *team, const struct snti_perf_options *options, struct ops *ops, uint64_t *iterations)
+static int warm_up(struct snt_team *team, const struct snti_perf_options *options, struct snti_perf_ops *ops, uint64_t *iterations)
 {
 	uint64_t rounds = options->warmup, spent, slowest, ignored;
 	int status = 0;
@@ -251,15 +248,20 @@ static double bus_factor(int kind, int ranks)
 	}
 }
 
-static void summarize(uint64_t *times, uint64_t count, struct snti_perf_row *row)
+double snti_perf_median_us(uint64_t *times, uint64_t count)
+{
+	qsort(times, count, sizeof *times, compare);
+	return ((double)times[(count - 1) / 2] + (double)times[count / 2]) / 2e3;
+}
+
+void snti_perf_summarize(uint64_t *times, uint64_t count, struct snti_perf_row *row)
 {
 	const struct snti_perf_case *which = row->which;
 
-	qsort(times, count, sizeof *times, compare);
+	row->median_us = snti_perf_median_us(times, count);
 	row->iterations = count;
 	row->least_us = (double)times[0] / 1e3;
 	row->most_us = (double)times[count - 1] / 1e3;
-	row->median_us = ((double)times[(count - 1) / 2] + (double)times[count / 2]) / 2e3;
 	row->p99_us = (double)times[(count * 99 + 99) / 100 - 1] / 1e3;
 	if (row->median_us > 0)
 		row->algbw = (double)which->bytes / row->median_us / 1e3;
@@ -267,7 +269,7 @@ static void summarize(uint64_t *times, uint64_t count, struct snti_perf_row *row
 }
 
 /* @times has room for twice @count. */
-static int time_all(struct snt_team *team, struct ops *ops, uint64_t *times, uint64_t count)
+static int time_all(struct snt_team *team, struct snti_perf_ops *ops, uint64_t *times, uint64_t count)
 {
 	int status = 0;
 
@@ -278,7 +280,7 @@ static int time_all(struct snt_team *team, struct ops *ops, uint64_t *times, uin
 	return status;
 }
 
-static int measure_time(struct snt_team *team, const struct snti_perf_options *options, struct ops *ops,
+static int measure_time(struct snt_team *team, const struct snti_perf_options *options, struct snti_perf_ops *ops,
 	struct snti_perf_row *row)
 {
 	uint64_t count = 0, *times;
@@ -286,19 +288,21 @@ static int measure_time(struct snt_team *team, const struct snti_perf_options *o
 
 	if (status)
 		return status;
+	if (options->overlap)
+		return snti_perf_overlap(team, options, ops, count, row);
 	times = calloc(count, 2 * sizeof *times);
 	if (!times)
 		return SNT_ENOMEM;
 	status = time_all(team, ops, times, count);
 	if (!status)
-		summarize(times + count, count, row);
+		snti_perf_summarize(times + count, count, row);
 	free(times);
 	return status;
 }
 
 /* ---- all of it ----------------------------------------------------------- */
 
-static int verify(const struct snti_perf_case *which, struct ops *ops, uint64_t *wrong)
+static int verify(const struct snti_perf_case *which, struct snti_perf_ops *ops, uint64_t *wrong)
 {
 	snti_perf_fill(which);
 	int status = run_once(ops);
@@ -324,7 +328,7 @@ static int sum_up(struct snt_team *team, uint64_t mine, uint64_t *sum)
 	return status;
 }
 
-static int measure_ops(struct snt_team *team, const struct snti_perf_options *options, struct ops *ops,
+static int measure_ops(struct snt_team *team, const struct snti_perf_options *options, struct snti_perf_ops *ops,
 	struct snti_perf_row *row)
 {
 	const struct snti_perf_case *which = row->which;
@@ -346,7 +350,7 @@ static int measure_ops(struct snt_team *team, const struct snti_perf_options *op
 int snti_perf_measure(struct snt_team *team, const struct snti_perf_options *options,
 	struct snti_perf_case *which, struct snti_perf_row *row)
 {
-	struct ops ops = { .count = 0 };
+	struct snti_perf_ops ops = { .count = 0 };
 	uint64_t lacking;
 	int missing = !allocate(which);
 	int status = sum_up(team, (uint64_t)missing, &lacking);

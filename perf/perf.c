@@ -43,6 +43,8 @@ static const struct option_row {
 	{ "iterations", "N", NUMBER, FIELD(iterations), 1, 10000000, "timed iterations of every size" },
 	{ "seconds", "S", SECONDS, FIELD(seconds), 0, 3600, "or about so long for every size [0.3]" },
 	{ "warmup", "N", NUMBER, FIELD(warmup), 0, 10000000, "iterations before, not timed [5]" },
+	{ "overlap", NULL, ON, FIELD(overlap), 0, 0, "measure how much of the communication hides behind computation" },
+	{ "tests", "N", NUMBER, FIELD(tests), 0, 1000000, "calls of snt_op_test() during that computation [one every 20 us, 4 to 1000]" },
 	{ "check", NULL, ON, FIELD(check), 0, 0, "check every element of every size (the default)" },
 	{ "no-check", NULL, OFF, FIELD(check), 0, 0, "check nothing" },
 	{ "timeout", "MS", NUMBER, FIELD(timeout_ms), 1, 86400000, "a wait in which nothing moves fails after so long [SNT_TIMEOUT]" },
@@ -238,6 +240,8 @@ static int judge(const struct snti_perf_options *options)
 		return usage("--min is greater than --max");
 	if (list_sizes(options, sizes) < 0)
 		return usage("--sizes: '%s' is no list of at most %d sizes such as 8,4K,1M", options->sizes, MOST_SIZES);
+	if (options->tests != SNTI_PERF_TESTS && !options->overlap)
+		return usage("--tests needs --overlap");
 	if (options->ranks && options->root >= options->ranks)
 		return usage("--root %" PRIu64 " is no rank of %" PRIu64, options->root, options->ranks);
 	if (folds_any(options) && options->fold >= SNT_BAND && options->type >= SNT_FLOAT16)
@@ -420,7 +424,7 @@ static int run(struct job *job)
 int snti_command_perf(int argc, char **argv)
 {
 	struct job job = { .options = { .min = 8, .max = (uint64_t)64 << 20, .factor = 4, .type = SNT_FLOAT32,
-		.fold = SNT_SUM, .seconds = 0.3, .warmup = 5, .check = 1, .pin = -1 } };
+		.fold = SNT_SUM, .seconds = 0.3, .warmup = 5, .tests = SNTI_PERF_TESTS, .check = 1, .pin = -1 } };
 	int status = read_options(argc, argv, &job.options);
 
 	if (status)

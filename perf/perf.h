@@ -8,6 +8,8 @@
 /* Send to the next rank and receive from the previous one, beside the collectives. */
 enum { SNTI_PERF_SENDRECV = SNT_COLLECTIVE_COUNT, SNTI_PERF_KINDS };
 
+#define SNTI_PERF_TESTS UINT64_MAX
+
 struct snti_perf_options {
 	int kinds[SNTI_PERF_KINDS];      /* which are measured, by number */
 	uint64_t ranks;                  /* 0: from the environment of the launcher */
@@ -17,7 +19,8 @@ struct snti_perf_options {
 	int type, fold;
 	uint64_t root, iterations, warmup, timeout_ms;
 	double seconds;
-	int in_place, shared, check;
+	int in_place, shared, check, overlap;
+	uint64_t tests;                  /* during the computation of --overlap; SNTI_PERF_TESTS: chosen by its length */
 	int pin;                         /* -1: when the ranks were forked here and have a core each */
 	const char *json, *csv;
 	int help;
@@ -38,11 +41,17 @@ struct snti_perf_case {
 };
 #define SNTI_PERF_GUARD 64
 
+/* One operation, or the two of sendrecv. */
+struct snti_perf_ops { struct snt_op *op[2]; int count; };
+
 struct snti_perf_row {
 	const struct snti_perf_case *which;
 	uint64_t iterations;
 	double least_us, median_us, p99_us, most_us;
 	double algbw, busbw;             /* GB/s, decimal */
+	uint64_t tests;                  /* from here to @overlap with --overlap only */
+	double compute_us, total_us;     /* medians; that of the communication is @median_us */
+	double overlap;                  /* percent of the communication that was hidden */
 	int checked;
 	uint64_t wrong;                  /* elements, of all ranks */
 };
@@ -57,6 +66,16 @@ int snti_perf_measure(struct snt_team *team, const struct snti_perf_options *opt
 	struct snti_perf_case *which, struct snti_perf_row *row);
 /* Sets count, bytes, in_count and out_count from kind, type, root, rank, ranks and @bytes. */
 void snti_perf_shape(struct snti_perf_case *which, uint64_t bytes);
+
+/* Sorts @times, in ns. */
+double snti_perf_median_us(uint64_t *times, uint64_t count);
+/* Sorts @times, in ns, and fills in what follows from them. */
+void snti_perf_summarize(uint64_t *times, uint64_t count, struct snti_perf_row *row);
+
+/* overlap.c: times @ops alone, a computation about as long, and both at once, @count times each or, where
+ * --iterations is not given, so often that it takes as long as @ops alone would. 0 or the status of what failed. */
+int snti_perf_overlap(struct snt_team *team, const struct snti_perf_options *options, const struct snti_perf_ops *ops,
+	uint64_t count, struct snti_perf_row *row);
 
 /* check.c: the input, and how many elements of this rank's output are not what they should be. */
 void snti_perf_fill(const struct snti_perf_case *which);

@@ -107,7 +107,7 @@ static void json_head(FILE *to, const struct fact facts[FACTS])
 	fputs("\n},\n\"rows\": [", to);
 }
 
-static void json_row(FILE *to, const struct snti_perf_row *row, int is_first)
+static void json_row(FILE *to, const struct snti_perf_row *row, int is_first, int is_overlap)
 {
 	const struct snti_perf_case *which = row->which;
 
@@ -124,20 +124,25 @@ static void json_row(FILE *to, const struct snti_perf_row *row, int is_first)
 		row->least_us, row->median_us, row->p99_us, row->most_us);
 	fprintf(to, "\"algbw_gbps\": %.6f, \"busbw_gbps\": %.6f, ", row->algbw, row->busbw);
 	if (row->checked)
-		fprintf(to, "\"wrong\": %" PRIu64 "}", row->wrong);
+		fprintf(to, "\"wrong\": %" PRIu64, row->wrong);
 	else
-		fputs("\"wrong\": null}", to);
+		fputs("\"wrong\": null", to);
+	if (is_overlap)
+		fprintf(to, ", \"tests\": %" PRIu64 ", \"compute_us\": %.3f, \"total_us\": %.3f, \"overlap_percent\": %.2f",
+			row->tests, row->compute_us, row->total_us, row->overlap);
+	fputc('}', to);
 }
 
-static void csv_head(FILE *to, const struct fact facts[FACTS])
+static void csv_head(FILE *to, const struct fact facts[FACTS], int is_overlap)
 {
 	for (int i = 0; i < FACTS; i++)
 		fprintf(to, "# %s: %s\n", facts[i].name, facts[i].text);
 	fputs("collective,bytes,count,type,op,root,in_place,iterations,min_us,median_us,p99_us,max_us,"
-		"algbw_gbps,busbw_gbps,wrong\n", to);
+		"algbw_gbps,busbw_gbps,wrong", to);
+	fputs(is_overlap ? ",tests,compute_us,total_us,overlap_percent\n" : "\n", to);
 }
 
-static void csv_row(FILE *to, const struct snti_perf_row *row)
+static void csv_row(FILE *to, const struct snti_perf_row *row, int is_overlap)
 {
 	const struct snti_perf_case *which = row->which;
 
@@ -149,6 +154,8 @@ static void csv_row(FILE *to, const struct snti_perf_row *row)
 		row->algbw, row->busbw);
 	if (row->checked)
 		fprintf(to, "%" PRIu64, row->wrong);
+	if (is_overlap)
+		fprintf(to, ",%" PRIu64 ",%.3f,%.3f,%.2f", row->tests, row->compute_us, row->total_us, row->overlap);
 	fputc('\n', to);
 }
 
@@ -162,13 +169,17 @@ static void text_head(const struct fact facts[FACTS])
 	printf("# times in microseconds, of the slowest rank; bandwidths in GB/s (10^9 bytes)\n");
 }
 
-static void text_row(const struct snti_perf_row *row)
+static void text_row(const struct snti_perf_row *row, int is_overlap)
 {
 	const struct snti_perf_case *which = row->which;
 
-	printf("%12" PRIu64 " %12zu %9s %8s %12.2f %12.2f %9.3f %9.3f ", which->bytes, which->count,
-		snt_type_name(which->type), snti_perf_folds(which->kind) ? snt_fold_name(which->fold) : "-",
-		row->median_us, row->p99_us, row->algbw, row->busbw);
+	printf("%12" PRIu64 " %12zu %9s %8s ", which->bytes, which->count, snt_type_name(which->type),
+		snti_perf_folds(which->kind) ? snt_fold_name(which->fold) : "-");
+	if (is_overlap)
+		printf("%12.2f %12.2f %12.2f %7" PRIu64 " %8.1f ", row->median_us, row->compute_us, row->total_us,
+			row->tests, row->overlap);
+	else
+		printf("%12.2f %12.2f %9.3f %9.3f ", row->median_us, row->p99_us, row->algbw, row->busbw);
 	if (row->checked)
 		printf("%8" PRIu64 "\n", row->wrong);
 	else
@@ -186,8 +197,11 @@ void snti_perf_report_kind(struct snti_perf_report *report, int kind)
 {
 	clear_progress(report);
 	printf("#\n# %s%s\n", snti_perf_kind_name(kind), report->options->in_place ? ", in place" : "");
-	printf("#%11s %12s %9s %8s %12s %12s %9s %9s %8s\n", "bytes", "count", "type", "op", "median", "p99",
-		"algbw", "busbw", "wrong");
+	printf("#%11s %12s %9s %8s ", "bytes", "count", "type", "op");
+	if (report->options->overlap)
+		printf("%12s %12s %12s %7s %8s %8s\n", "alone", "compute", "total", "tests", "overlap", "wrong");
+	else
+		printf("%12s %12s %9s %9s %8s\n", "median", "p99", "algbw", "busbw", "wrong");
 	fflush(stdout);
 }
 
@@ -202,12 +216,12 @@ void snti_perf_report_progress(struct snti_perf_report *report, const struct snt
 void snti_perf_report_row(struct snti_perf_report *report, const struct snti_perf_row *row)
 {
 	clear_progress(report);
-	text_row(row);
+	text_row(row, report->options->overlap);
 	fflush(stdout);
 	if (report->json)
-		json_row(report->json, row, !report->rows);
+		json_row(report->json, row, !report->rows, report->options->overlap);
 	if (report->csv)
-		csv_row(report->csv, row);
+		csv_row(report->csv, row, report->options->overlap);
 	report->rows++;
 }
 
@@ -254,7 +268,7 @@ struct snti_perf_report *snti_perf_report_open(const struct snti_perf_options *o
 	if (report->json)
 		json_head(report->json, facts);
 	if (report->csv)
-		csv_head(report->csv, facts);
+		csv_head(report->csv, facts, options->overlap);
 	return report;
 }
 

@@ -75,8 +75,23 @@ fi
 SNT_LOG=0 "$sennit" perf allreduce --ranks 3 --algorithm nonsense >/dev/null 2>"$folder/err"
 [ "$(grep -c "unknown algorithm 'nonsense'" "$folder/err")" -eq 1 ] ||
 	complain "without a log an error is not said once: $(cat "$folder/err")"
+for transport in shm tcp; do
+	right all --ranks 2 --transport $transport --sizes 8,100K --overlap --iterations 3 --warmup 1
+done
+right reduce_scatter --ranks 3 --sizes 4K --overlap --tests 7 --seconds 0.02 --json "$folder/json" --csv "$folder/csv"
+grep -q '"tests": 7, "compute_us": ' "$folder/json" || complain "the JSON report lacks the overlap"
+# What is hidden follows from the three times, and the two that have to be there are.
+awk -F, '/^#/ { next } !column["bytes"] { for (i = 1; i <= NF; i++) column[$i] = i; next }
+	{
+		alone = $column["median_us"]; compute = $column["compute_us"]; total = $column["total_us"]
+		hidden = 100 * (1 - (total - compute) / alone)
+		off = $column["overlap_percent"] - (hidden > 0 ? hidden : 0)
+		if (alone > 0 && compute > 0 && total > 0 && $column["tests"] == 7 && off * off < 0.1) good++
+	}
+	END { exit good != 1 }' "$folder/csv" || complain "the CSV report has no sound overlap: $(tail -1 "$folder/csv")"
 
 usage "which collective" --ranks 2
+usage "--tests needs --overlap" allreduce --tests 3
 usage "'nonsense' is no collective" nonsense
 usage "one collective" allreduce reduce
 usage "no such option: --nonsense" allreduce --nonsense
