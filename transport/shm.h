@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/log.h"
 #include "transport/transport.h"
 
 #define SHM_MAGIC 0x6d687374u
@@ -93,6 +94,7 @@ struct shm_port {
 	uint64_t host, ticket;
 	unsigned char name[16];
 	char *bounce;
+	struct snti_log_limit log;
 	struct shm_parked parked[SHM_PARKED];
 };
 
