@@ -413,7 +413,9 @@ static void take_note(struct shm_conn *c, const struct shm_note *note, int fd)
 		if (rc)
 			shm_fail(c, rc);
 	} else if (note->type == SHM_MEMORY && c->base.status == 0) {
-		if (shm_learn(c, note, fd))
+		if (fd == CUT_OFF)
+			snti_log(SNT_LOG_WARN, "rank %d: no descriptor left to map its memory, copying instead", c->base.peer);
+		else if (shm_learn(c, note, fd))
 			shm_garbled(c, "memory that cannot be mapped");
 	} else if (note->type == SHM_BYE) {
 		if (note->status == SNT_EMISMATCH)
