@@ -646,6 +646,14 @@ static int sennits_in(const char *path)
 	return count;
 }
 
+/* What others on this host leave goes away again; what these tests left stays. */
+static int most_in(const char *path, int most)
+{
+	for (int i = 0; i < 50 && sennits_in(path) > most; i++)
+		usleep(100000);
+	return sennits_in(path) <= most;
+}
+
 static int left[2];
 
 static int count_before(void **state)
@@ -659,8 +667,7 @@ static int count_before(void **state)
 static void nothing_is_left_in_shared_memory_or_temporary_files(void **state)
 {
 	(void)state;
-	assert_true(sennits_in("/dev/shm") <= left[0]);
-	assert_true(sennits_in("/tmp") <= left[1]);
+	assert_true(most_in("/dev/shm", left[0]) && most_in("/tmp", left[1]));
 }
 
 int main(void)
