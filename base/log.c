@@ -9,9 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/settings.h"
 
-enum { LONGEST = 1024 };
+enum { LONGEST = 1024, FEW_LINES = 5 };
+#define PAUSE_NS 1000000000ULL
 
 struct sink {
 	void (*call)(enum snt_log_level level, const char *text, void *arg);
@@ -105,4 +107,21 @@ int snti_fail(int status, const char *format, ...)
 		emit(SNT_LOG_ERROR, text);
 	errno = keep;
 	return status;
+}
+
+int snti_log_may(struct snti_log_limit *limit, char more[SNTI_LOG_MORE])
+{
+	uint64_t now = snti_now_ns();
+
+	more[0] = '\0';
+	if (limit->lines >= FEW_LINES && now - limit->last_ns < PAUSE_NS) {
+		limit->left_out++;
+		return 0;
+	}
+	if (limit->left_out)
+		snprintf(more, SNTI_LOG_MORE, " (and %u more since the last line)", limit->left_out);
+	limit->lines++;
+	limit->left_out = 0;
+	limit->last_ns = now;
+	return 1;
 }

@@ -3,6 +3,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdint.h>
+
 #include "include/sennit.h"
 
 /* Levels by volume: error (cannot go on), warn (went on differently), info (once
@@ -12,5 +14,11 @@ void snti_log(enum snt_log_level level, const char *format, ...) __attribute__((
 /* Whoever first decides what an error is calls this, once: keeps the text for
  * snt_error_text(), logs it, returns @status. Everybody else passes @status on. */
 int snti_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* For lines that outsiders can cause as often as they like: the first few are logged, then one a second. */
+#define SNTI_LOG_MORE 48
+struct snti_log_limit { unsigned lines, left_out; uint64_t last_ns; };
+/* Whether to log now; @more is "" or says how many lines were left out since the last one. */
+int snti_log_may(struct snti_log_limit *limit, char more[SNTI_LOG_MORE]);
 
 #endif

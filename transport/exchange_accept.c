@@ -12,10 +12,9 @@
 
 /* Until somebody has proved the secret he gets one place of fixed size, for a short time. A place younger
  * than YOUNG_NS is not taken away: many honest ranks that come at once wait in the kernel's queue instead. */
-enum { GUESTS = 64, LOG_LINES = 5 };
+enum { GUESTS = 64 };
 #define PATIENCE_NS 2000000000ULL
 #define YOUNG_NS      50000000ULL
-#define LOG_PAUSE_NS 1000000000ULL
 
 struct guest {
 	int fd, has_said_hello;
@@ -30,8 +29,7 @@ struct snti_guests {
 	unsigned char key[SNTI_SECRET_BYTES];
 	int listener, paused;
 	int starved;                   /* a connection could not be taken for want of descriptors or memory */
-	unsigned logged, unlogged;
-	uint64_t logged_ns;
+	struct snti_log_limit log;
 	struct guest places[GUESTS];
 };
 
@@ -48,22 +46,13 @@ static void listen_again(struct snti_exchange *x, int on)
 	epoll_ctl(x->epoll, EPOLL_CTL_MOD, x->guests->listener, &event);
 }
 
-/* Anybody can connect as often as he likes; he must not fill the log with it. */
 static void log_turned_away(struct snti_guests *guests, const struct snti_address *from, const char *why)
 {
-	char text[SNTI_ADDRESS_TEXT], more[48] = "";
-	uint64_t now = snti_now_ns();
+	char text[SNTI_ADDRESS_TEXT], more[SNTI_LOG_MORE];
 
-	if (guests->logged >= LOG_LINES && now - guests->logged_ns < LOG_PAUSE_NS) {
-		guests->unlogged++;
-		return;
-	}
-	if (guests->unlogged > 0)
-		snprintf(more, sizeof(more), " (and %u more since the last line)", guests->unlogged);
-	snti_log(SNT_LOG_WARN, "start-up: turned away a connection from %s: %s%s", snti_address_text(from, text), why, more);
-	guests->logged++;
-	guests->unlogged = 0;
-	guests->logged_ns = now;
+	if (snti_log_may(&guests->log, more))
+		snti_log(SNT_LOG_WARN, "start-up: turned away a connection from %s: %s%s", snti_address_text(from, text), why,
+			 more);
 }
 
 static void turn_away(struct snti_exchange *x, struct guest *guest, const char *why)

@@ -180,10 +180,12 @@ static void fail_xfers(struct shm_conn *c, int status)
 	for (size_t i = 0; i < SHM_NUMBERS; i++) {
 		if (c->out[i])
 			c->out[i]->status = status;
-		if (c->in[i].xfer)
-			c->in[i].xfer->status = status;
 		c->out[i] = NULL;
-		c->in[i].xfer = NULL;
+		if (!c->in[i].xfer)
+			continue;
+		c->in[i].xfer->status = status;
+		/* Neither free nor cleared: a piece that comes yet has no place any more. */
+		c->in[i] = (struct shm_in){ .state = SHM_IN_WAITS };
 	}
 	c->answer_count = 0;
 	c->work = 0;

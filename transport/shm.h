@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/log.h"
 #include "transport/transport.h"
 
 #define SHM_MAGIC 0x6d687374u
@@ -96,6 +97,7 @@ struct shm_port {
 	unsigned char name[16];
 	char *bounce;
 	int single_copy;                /* reading from a peer beats two copies: 1, -1 it does not, 0 not yet known */
+	struct snti_log_limit log;
 	struct shm_parked parked[SHM_PARKED];
 };
 

@@ -52,16 +52,21 @@ static int attached_fd(struct msghdr *message)
 	return fd;
 }
 
+#define CUT_OFF (-2)    /* a descriptor was sent, and this process had no room for it */
+
 /* Bytes of the next message; 0 at the end; -1 when there is none yet (EAGAIN) or an error. */
 static ssize_t note_receive(int fd, struct shm_note *note, int *attached)
 {
 	union control control;
 	struct iovec iov = { note, sizeof(*note) };
+	/* Not CMSG_SPACE: its padding would have room for a second descriptor, which nobody would close. */
 	struct msghdr message = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes,
-				  .msg_controllen = sizeof(control.bytes) };
+				  .msg_controllen = CMSG_LEN(sizeof(int)) };
 	ssize_t got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 	*attached = got > 0 ? attached_fd(&message) : -1;
+	if (*attached < 0 && got > 0 && message.msg_flags & MSG_CTRUNC)
+		*attached = CUT_OFF;
 	return got;
 }
 
@@ -294,9 +299,23 @@ int shm_accept(struct snti_conn *conn, const struct snti_address *mine)
 static struct shm_conn *find_accepting(struct shm_port *p, uint64_t ident)
 {
 	for (size_t i = 0; i < p->count; i++)
-		if (p->conns[i]->base.status == SNT_BUSY && p->conns[i]->watch.fd < 0 && p->conns[i]->base.ident == ident)
+		if (p->conns[i]->base.status == SNT_BUSY && !p->conns[i]->region && p->conns[i]->base.ident == ident)
 			return p->conns[i];
 	return NULL;
+}
+
+/* @other: of which other user it is; NULL: of this one. */
+static void log_turned_away(struct shm_port *p, const struct ucred *other)
+{
+	char more[SNTI_LOG_MORE];
+
+	if (!snti_log_may(&p->log, more))
+		return;
+	if (other)
+		snti_log(SNT_LOG_WARN, "a process of user %u came to the local socket and was turned away%s",
+			 (unsigned)other->uid, more);
+	else
+		snti_log(SNT_LOG_WARN, "a stranger came to the local socket and was turned away%s", more);
 }
 
 static void read_parked(struct shm_port *p, struct shm_parked *parked)
@@ -308,12 +327,12 @@ static void read_parked(struct shm_port *p, struct shm_parked *parked)
 
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	/* A peer that knows the ticket did send its region: the kernel had no descriptor left for it. */
-	if (!parked->heard && is_note(&note, got) && note.type == SHM_HELLO && note.ticket == p->ticket && fd < 0)
+	/* Of a peer that knows the ticket only: strangers must not end the port. */
+	if (!parked->heard && is_note(&note, got) && note.type == SHM_HELLO && note.ticket == p->ticket && fd == CUT_OFF)
 		p->starved = 1;
 	if (parked->heard || !is_note(&note, got) || note.type != SHM_HELLO || note.ticket != p->ticket || fd < 0) {
 		if (!parked->heard || got > 0)
-			snti_log(SNT_LOG_WARN, "a stranger came to the local socket and was turned away");
+			log_turned_away(p, NULL);
 		close_fd(&fd);
 		shm_unpark(parked);
 		return;
@@ -356,8 +375,7 @@ static void take_sockets(struct shm_port *p)
 		}
 		parked->watch = (struct shm_watch){ SHM_WATCH_PARKED, fd };
 		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size) || who.uid != getuid()) {
-			snti_log(SNT_LOG_WARN, "a process of user %u came to the local socket and was turned away",
-				 (unsigned)who.uid);
+			log_turned_away(p, &who);
 			shm_unpark(parked);
 		} else if (watch(p, &parked->watch, EPOLL_CTL_ADD)) {
 			shm_unpark(parked);
@@ -395,7 +413,9 @@ static void take_note(struct shm_conn *c, const struct shm_note *note, int fd)
 		if (rc)
 			shm_fail(c, rc);
 	} else if (note->type == SHM_MEMORY && c->base.status == 0) {
-		if (shm_learn(c, note, fd))
+		if (fd == CUT_OFF)
+			snti_log(SNT_LOG_WARN, "rank %d: no descriptor left to map its memory, copying instead", c->base.peer);
+		else if (shm_learn(c, note, fd))
 			shm_garbled(c, "memory that cannot be mapped");
 	} else if (note->type == SHM_BYE) {
 		if (note->status == SNT_EMISMATCH)

@@ -103,12 +103,19 @@ static int join_checked(struct shm_conn *c, uint64_t size)
 int shm_region_join(struct shm_conn *c, int fd)
 {
 	uint64_t size;
+	int rc;
 
 	if (shm_sealed_size(fd, &size) || size < sizeof(struct shm_region) || size > (uint64_t)1 << 32)
 		return snti_fail(SNT_EPROTOCOL, "rank %d: its shared region is no sealed memory", c->base.peer);
 	if (map_region(c, fd, size))
 		return SNT_ENOMEM;
-	return join_checked(c, size);
+	rc = join_checked(c, size);
+	if (rc) {
+		/* Whoever sees a region takes it to be laid out. */
+		munmap(c->region, c->region_size);
+		c->region = NULL;
+	}
+	return rc;
 }
 
 void shm_region_drop(struct shm_conn *c)

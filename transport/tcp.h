@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "transport/handshake.h"
 #include "transport/transport.h"
 
@@ -45,7 +46,7 @@ struct tcp_guest {
 	struct tcp_source source;
 	int fd;
 	int proving;                    /* our proof is sent, its answer is awaited */
-	uint64_t deadline;
+	uint64_t since, deadline;
 	size_t have;
 	unsigned char bytes[SNTI_HELLO_BYTES];
 	struct snti_handshake handshake;
@@ -140,6 +141,8 @@ struct tcp_port {
 	size_t setting_up;              /* conns that are BUSY */
 	uint64_t next_tick;
 	size_t guest_count;
+	int is_full;                    /* of young guests: the listener is not watched for now */
+	struct snti_log_limit log;
 	struct tcp_guest guests[TCP_GUESTS];
 	struct tcp_parked parked[TCP_PARKED];
 	size_t parked_count;

@@ -15,6 +15,7 @@
 #include "transport/tcp.h"
 
 #define GUEST_MS 2000             /* how long a stranger may take to prove itself */
+#define YOUNG_NS 50000000ULL      /* ... even when others wait: else a crowd would push out whoever is about to */
 #define ATTEMPT_MS 5000           /* for one address, before the next is tried */
 #define RETRY_MS 20               /* a listener may drop strangers when too many come at once */
 #define RETRY_MOST_MS 500
@@ -320,15 +321,29 @@ int tcp_accept(struct snti_conn *base, const struct snti_address *mine)
 	return base->status < 0 ? base->status : 0;
 }
 
+/* While it is full, strangers wait in the kernel's queue. */
+static void watch_listener(struct tcp_port *port, int on)
+{
+	struct epoll_event event = { .events = on ? EPOLLIN : 0, .data.ptr = &port->listener };
+
+	if (port->is_full == !on)
+		return;
+	port->is_full = !on;
+	epoll_ctl(port->epoll, EPOLL_CTL_MOD, port->listen_fd, &event);
+}
+
 static void drop_guest(struct tcp_port *port, struct tcp_guest *guest, const char *why)
 {
+	char more[SNTI_LOG_MORE];
+
 	if (guest->fd < 0)
 		return;
-	if (why)
-		snti_log(SNT_LOG_WARN, "tcp: closed an incoming connection: %s", why);
+	if (why && snti_log_may(&port->log, more))
+		snti_log(SNT_LOG_WARN, "tcp: closed an incoming connection: %s%s", why, more);
 	close(guest->fd);
 	guest->fd = -1;
 	port->guest_count--;
+	watch_listener(port, 1);
 }
 
 void tcp_drop_guests(struct tcp_port *port)
@@ -339,7 +354,7 @@ void tcp_drop_guests(struct tcp_port *port)
 		close(port->parked[--port->parked_count].fd);
 }
 
-/* A free place, or the one that took longest so far. */
+/* A free place, that of the oldest guest if it has had its chance, or NULL. */
 static struct tcp_guest *guest_place(struct tcp_port *port)
 {
 	struct tcp_guest *oldest = &port->guests[0];
@@ -347,9 +362,11 @@ static struct tcp_guest *guest_place(struct tcp_port *port)
 	for (int i = 0; i < TCP_GUESTS; i++) {
 		if (port->guests[i].fd < 0)
 			return &port->guests[i];
-		if (port->guests[i].deadline < oldest->deadline)
+		if (port->guests[i].since < oldest->since)
 			oldest = &port->guests[i];
 	}
+	if (snti_now_ns() - oldest->since < YOUNG_NS)
+		return NULL;
 	drop_guest(port, oldest, "too many strangers at once");
 	return oldest;
 }
@@ -359,20 +376,24 @@ int tcp_welcome(struct tcp_port *port)
 	int came = 0;
 
 	for (; came < TCP_GUESTS; came++) {
-		int fd = accept4(port->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-		struct tcp_guest *guest;
+		struct tcp_guest *guest = guest_place(port);
 		struct epoll_event event = { .events = EPOLLIN };
+		int fd;
 
+		if (!guest) {
+			watch_listener(port, 0);
+			break;
+		}
+		fd = accept4(port->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0)
 			break;
 		tune(fd);
-		guest = guest_place(port);
 		event.data.ptr = &guest->source;
 		if (epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event)) {
 			close(fd);
 			break;
 		}
-		*guest = (struct tcp_guest){ .source = { TCP_GUEST }, .fd = fd,
+		*guest = (struct tcp_guest){ .source = { TCP_GUEST }, .fd = fd, .since = snti_now_ns(),
 			.deadline = snti_deadline_ms(GUEST_MS) };
 		port->guest_count++;
 	}
@@ -406,6 +427,7 @@ static void let_in(struct tcp_port *port, struct tcp_guest *guest)
 	}
 	guest->fd = -1;
 	port->guest_count--;
+	watch_listener(port, 1);
 	epoll_ctl(port->epoll, EPOLL_CTL_DEL, fd, NULL);
 	if (conn)
 		adopt(conn, fd, want.number);
@@ -472,6 +494,8 @@ void tcp_tick(struct tcp_port *port)
 	for (int i = 0; port->guest_count && i < TCP_GUESTS; i++)
 		if (port->guests[i].fd >= 0 && snti_is_past(port->guests[i].deadline))
 			drop_guest(port, &port->guests[i], "it took too long to prove the job's secret");
+	if (port->is_full)
+		watch_listener(port, 1);
 	if (!port->setting_up)
 		return;
 	snti_list_each(link, &port->conns)
