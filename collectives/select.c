@@ -19,34 +19,38 @@ struct rule {
 	uint64_t least, most;
 	const char *name;
 	uint32_t slices;        /* 0: as the algorithm does best */
+	uint32_t most_nodes;    /* not 0: only with several ranks on each of several nodes, at most so many */
 };
 
-/* The first line that fits and whose algorithm can serve the call. */
+/* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
+ * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 4 * KIB, "oneshot", 0 },
-	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0 },
-	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0 },
-	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0 },
-	{ SNT_GATHER, 8, 0, ANY, "linear", 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0 },
-	{ SNT_SCATTER, 8, 0, ANY, "linear", 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0 },
-	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0 },
+	{ SNT_ALLREDUCE, 2, 0, 4 * KIB, "oneshot", 0, 0 },
+	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0 },
+	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0 },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0, 0 },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0, 0 },
+	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
+	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0, 0 },
+	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
+	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0 },
+	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0, 0 },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0, 0 },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0, 0 },
+	{ SNT_GATHER, 8, 0, ANY, "linear", 0, 0 },
+	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
+	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0, 0 },
+	{ SNT_SCATTER, 8, 0, ANY, "linear", 0, 0 },
+	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
+	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0, 0 },
+	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0 },
 };
 
 enum { SLICE_BYTES = 128 << 10, MOST_SLICES = 4096 };
@@ -82,13 +86,20 @@ static void default_slices(const struct snti_question *q, struct snti_choice *ch
 	}
 }
 
+static int fits_nodes(const struct rule *rule, const struct snti_question *q)
+{
+	uint32_t nodes = q->node_size > 1 ? q->size / q->node_size : 0;
+
+	return rule->most_nodes == 0 || (nodes > 1 && nodes <= rule->most_nodes);
+}
+
 /* Takes the rule if it fits the question and its algorithm can serve the call. */
 static int try_rule(const struct rule *rule, const struct snti_question *q, struct snti_choice *choice)
 {
 	const struct snti_algorithm *a;
 
 	if (rule->collective != q->collective || q->size > rule->most_ranks ||
-	    q->bytes < rule->least || q->bytes > rule->most)
+	    q->bytes < rule->least || q->bytes > rule->most || !fits_nodes(rule, q))
 		return 0;
 	a = snti_algorithm_find(rule->collective, rule->name);
 	if (!a || (a->needs_equal_blocks && q->unequal_blocks) ||

@@ -20,7 +20,7 @@ static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 }
 
 /* Ranks are on one host when they share a boot and a network namespace: then they reach each other's sockets. */
-static uint64_t host_id(void)
+static uint64_t host_id(const struct snt_team *team)
 {
 	char boot[64] = "";
 	struct stat space = { 0 };
@@ -29,8 +29,10 @@ static uint64_t host_id(void)
 
 	if (fd >= 0)
 		close(fd);
-	stat("/proc/self/ns/net", &space);
-	return hash_bytes(hash_bytes(0xcbf29ce484222325ull, boot, got > 0 ? got : 0), &space.st_ino, sizeof(space.st_ino));
+	/* Where that cannot be read, each rank counts as a host of its own: two that are not on one host must not think so. */
+	if (got <= 0 || stat("/proc/self/ns/net", &space))
+		return (uint64_t)team->rank + 1;
+	return hash_bytes(hash_bytes(0xcbf29ce484222325ull, boot, (size_t)got), &space.st_ino, sizeof(space.st_ino));
 }
 
 static int prefer(struct snt_team *team, const char *list)
@@ -78,6 +80,9 @@ static int open_ports(struct snt_team *team, struct snti_card *mine, int local_o
 		status = snti_port_open(snti_transports[index], &options, &team->ports[index]);
 		if (!status)
 			status = team->ports[index]->ops->address(team->ports[index], &mine->addresses[index]);
+		/* What somebody asked for and cannot have is not passed over. */
+		if (status == SNT_EINVAL)
+			return status;
 		if (status)
 			last = status;
 		else
@@ -118,7 +123,7 @@ static void count_hosts(struct snt_team *team)
 /* Hosts first, so that a job on one host opens nothing to the network. */
 static int share_cards(struct snt_team *team, uint64_t deadline)
 {
-	struct snti_card mine = { .host = host_id() };
+	struct snti_card mine = { .host = host_id(team) };
 	uint64_t *hosts = calloc(team->size, sizeof(*hosts));
 	int status, local = 1;
 

@@ -50,6 +50,74 @@ static void small_and_large_calls_get_different_algorithms(void **state)
 	assert_int_equal(choose(SNT_BROADCAST, 8, 1 << 20, "").window, 8);
 }
 
+static const char *chosen_on(uint32_t nodes, uint32_t node_size, uint64_t bytes, const char *overrides)
+{
+	struct snti_question q = { .collective = SNT_ALLREDUCE, .size = nodes * node_size, .node_size = node_size,
+		.bytes = bytes };
+	struct snti_choice choice;
+
+	assert_int_equal(snti_select(&q, overrides, &choice), 0);
+	return choice.algorithm->name;
+}
+
+static void several_ranks_on_each_of_several_nodes_get_hierarchical(void **state)
+{
+	struct snti_question uneven = { .collective = SNT_ALLREDUCE, .size = 8, .node_size = 0, .bytes = 1 << 20 };
+	struct snti_choice choice;
+
+	(void)state;
+	for (uint32_t nodes = 2; nodes < 40; nodes++)
+		for (uint32_t node_size = 2; node_size < 10; node_size++) {
+			assert_string_equal(chosen_on(nodes, node_size, 16384, ""), "doubling");
+			assert_string_equal(chosen_on(nodes, node_size, 16385, ""), nodes <= 3 ? "hierarchical" : "circulant");
+			assert_string_equal(chosen_on(nodes, node_size, 256 << 10, ""), nodes <= 3 ? "hierarchical" : "circulant");
+			assert_string_equal(chosen_on(nodes, node_size, (256 << 10) + 1, ""), "hierarchical");
+		}
+	assert_string_equal(chosen_on(1, 8, 1 << 20, ""), "ring");
+	assert_string_equal(chosen_on(8, 1, 1 << 20, ""), "ring");
+	assert_string_equal(chosen_on(2, 8, 1 << 20, "allreduce:ring"), "ring");
+	assert_int_equal(snti_select(&uneven, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "ring");
+}
+
+/* In how many rounds something goes from one node to another. */
+static uint32_t rounds_across(const char *name, uint32_t nodes, uint32_t node_size)
+{
+	struct snti_plan_shape shape = { .collective = SNT_ALLREDUCE, .size = nodes * node_size, .node_size = node_size };
+	uint8_t across[1024] = { 0 };
+	uint32_t count = 0;
+
+	for (shape.rank = 0; shape.rank < shape.size; shape.rank++) {
+		struct snti_plan plan;
+
+		snti_plan_init(&plan, &shape);
+		snti_algorithm_find(SNT_ALLREDUCE, name)->build(&plan);
+		assert_int_equal(snti_plan_commit(&plan), 0);
+		assert_true(plan.rounds <= sizeof(across));
+		for (uint32_t i = 0; i < plan.step_count; i++)
+			if (plan.steps[i].op == SNTI_STEP_SEND && plan.steps[i].peer / node_size != shape.rank / node_size)
+				across[plan.steps[i].round] = 1;
+		snti_plan_fini(&plan);
+	}
+	for (size_t i = 0; i < sizeof(across); i++)
+		count += across[i];
+	return count;
+}
+
+/* What the table's order rests on. */
+static void hierarchical_goes_across_in_no_more_rounds_than_what_it_stands_before(void **state)
+{
+	(void)state;
+	for (uint32_t nodes = 2; nodes < 12; nodes++)
+		for (uint32_t node_size = 2; node_size < 10; node_size++) {
+			uint32_t rounds = rounds_across("hierarchical", nodes, node_size);
+
+			assert_true(rounds <= rounds_across("ring", nodes, node_size));
+			if (nodes <= 3)
+				assert_true(rounds <= rounds_across("circulant", nodes, node_size));
+		}
+}
+
 static void the_first_override_that_fits_wins(void **state)
 {
 	static const char overrides[] = "allreduce:-4K:ring,allreduce:4K-8K:tree/slices=3,allreduce:circulant,broadcast:chain";
@@ -121,6 +189,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table_has_an_answer_for_every_question),
 		cmocka_unit_test(small_and_large_calls_get_different_algorithms),
+		cmocka_unit_test(several_ranks_on_each_of_several_nodes_get_hierarchical),
+		cmocka_unit_test(hierarchical_goes_across_in_no_more_rounds_than_what_it_stands_before),
 		cmocka_unit_test(the_first_override_that_fits_wins),
 		cmocka_unit_test(an_algorithm_that_cannot_serve_the_call_does_not_fit),
 		cmocka_unit_test(a_wrong_override_is_named_with_what_is_known),

@@ -163,7 +163,9 @@ int snti_exchange_connect(struct snti_meeting *meeting, uint64_t deadline_ns, in
 	int pause_ms = FIRST_PAUSE_MS, status = SNT_BUSY;
 
 	while (status == SNT_BUSY) {
-		if (meeting->count > 0 || snti_meeting_resolve(meeting) == 0)
+		if (meeting->count == 0)
+			status = snti_meeting_resolve(meeting);
+		if (meeting->count > 0 && (status == 0 || status == SNT_BUSY))
 			status = try_addresses(&at, deadline_ns);
 		if (status != SNT_BUSY)
 			break;

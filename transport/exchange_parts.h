@@ -85,7 +85,7 @@ struct snti_meeting {
 
 int snti_meeting_find(const struct snt_team_options *options, struct snti_meeting *meeting);
 int snti_meeting_from_ticket(const struct snt_ticket *ticket, struct snti_meeting *meeting);
-/* Fills the addresses from the host's name; 0 or SNT_BUSY: not known now. */
+/* Fills the addresses from the host's name; 0, SNT_BUSY: not known now, or SNT_EINVAL. */
 int snti_meeting_resolve(struct snti_meeting *meeting);
 
 /* ---- the exchange -------------------------------------------------------- */

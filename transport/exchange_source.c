@@ -130,6 +130,11 @@ static int find_secret(const char *source, unsigned char out[SNTI_SECRET_BYTES])
 	return status;
 }
 
+static int lacks_link(const struct snti_address *address)
+{
+	return address->family == 6 && snti_address_is_link_local(address) && address->scope == 0;
+}
+
 int snti_meeting_resolve(struct snti_meeting *meeting)
 {
 	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *list = NULL;
@@ -145,6 +150,9 @@ int snti_meeting_resolve(struct snti_meeting *meeting)
 		meeting->count++;
 	}
 	freeaddrinfo(list);
+	if (meeting->count == 1 && lacks_link(&meeting->addresses[0]))
+		return snti_fail(SNT_EINVAL, "rank 0's address %s (from %s) holds on one link only: say which, as in %s%%eth0",
+				 meeting->host, meeting->source, meeting->host);
 	return meeting->count > 0 ? 0 : SNT_BUSY;
 }
 

@@ -23,13 +23,18 @@
 
 const char *snti_address_text(const struct snti_address *address, char text[SNTI_ADDRESS_TEXT])
 {
-	char host[INET6_ADDRSTRLEN] = "?";
+	char host[INET6_ADDRSTRLEN] = "?", name[IF_NAMESIZE] = "?", link[IF_NAMESIZE + 1] = "";
 
 	if (address->family == 4)
 		inet_ntop(AF_INET, address->bytes, host, sizeof(host));
 	else if (address->family == 6)
 		inet_ntop(AF_INET6, address->bytes, host, sizeof(host));
-	snprintf(text, SNTI_ADDRESS_TEXT, address->family == 6 ? "[%s]:%u" : "%s:%u", host, (unsigned)address->port);
+	if (address->scope != 0) {
+		if_indextoname(address->scope, name);
+		snprintf(link, sizeof(link), "%%%s", name);
+	}
+	snprintf(text, SNTI_ADDRESS_TEXT, address->family == 6 ? "[%s%s]:%u" : "%s%s:%u", host, link,
+		 (unsigned)address->port);
 	return text;
 }
 
@@ -48,6 +53,7 @@ unsigned snti_address_to_system(const struct snti_address *address, struct socka
 
 	in6->sin6_family = AF_INET6;
 	in6->sin6_port = htons(address->port);
+	in6->sin6_scope_id = address->scope;
 	memcpy(&in6->sin6_addr, address->bytes, 16);
 	return sizeof(*in6);
 }
@@ -75,6 +81,8 @@ int snti_address_from_system(struct snti_address *address, const struct sockaddr
 		memcpy(address->bytes, v6.sin6_addr.s6_addr + 12, 4);
 	else
 		memcpy(address->bytes, &v6.sin6_addr, 16);
+	if (snti_address_is_link_local(address))
+		address->scope = v6.sin6_scope_id;
 	return 0;
 }
 
@@ -89,10 +97,10 @@ int snti_address_equal(const struct snti_address *a, const struct snti_address *
 {
 	size_t size = a->family == 4 ? 4 : 16;
 
-	return a->family == b->family && a->port == b->port && memcmp(a->bytes, b->bytes, size) == 0;
+	return a->family == b->family && a->port == b->port && a->scope == b->scope && memcmp(a->bytes, b->bytes, size) == 0;
 }
 
-static int is_link_local(const struct snti_address *address)
+int snti_address_is_link_local(const struct snti_address *address)
 {
 	if (address->family == 4)
 		return address->bytes[0] == 169 && address->bytes[1] == 254;
@@ -137,7 +145,7 @@ static int append_chosen(const struct ifaddrs *list, const char *choice, struct 
 		int known = 0;
 
 		if (one->ifa_addr == NULL || (one->ifa_flags & IFF_UP) == 0 ||
-		    snti_address_from_system(&address, one->ifa_addr) != 0 || is_link_local(&address))
+		    snti_address_from_system(&address, one->ifa_addr) != 0 || snti_address_is_link_local(&address))
 			continue;
 		if (choice == NULL ? (one->ifa_flags & IFF_LOOPBACK) != 0 :
 		    strcmp(choice, one->ifa_name) != 0 && !snti_address_in_subnet(&address, choice))

@@ -15,9 +15,10 @@ struct snti_address {
 	uint16_t port;           /* host order */
 	uint8_t family;          /* 4 or 6; 0: none */
 	uint8_t zero;
+	uint32_t scope;          /* IPv6 link-local: the interface's index; means something on this host only */
 };
 
-#define SNTI_ADDRESS_TEXT 64
+#define SNTI_ADDRESS_TEXT 80
 
 /* "1.2.3.4:5" or "[::1]:5" to @text. Returns @text. */
 const char *snti_address_text(const struct snti_address *address, char text[SNTI_ADDRESS_TEXT]);
@@ -26,6 +27,7 @@ const char *snti_address_text(const struct snti_address *address, char text[SNTI
 unsigned snti_address_to_system(const struct snti_address *address, struct sockaddr_storage *out);
 int snti_address_from_system(struct snti_address *address, const struct sockaddr *in);
 int snti_address_is_loopback(const struct snti_address *address);
+int snti_address_is_link_local(const struct snti_address *address);
 int snti_address_equal(const struct snti_address *a, const struct snti_address *b);   /* port too */
 
 /* Addresses of this host that others can reach, in the order of SNT_INTERFACES (names or subnets;

@@ -161,6 +161,7 @@ int tcp_reaches(struct snti_port *port, const struct snti_address *theirs);
 int tcp_address_count(const struct snti_address *address);
 uint64_t tcp_address_ticket(const struct snti_address *address);
 socklen_t tcp_address_at(const struct snti_address *address, int index, struct sockaddr_storage *at);
+void tcp_log_path(const struct tcp_conn *conn);         /* says whereto its sockets lead */
 
 /* tcp_connect.c */
 int tcp_listen(struct tcp_port *port);

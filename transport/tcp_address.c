@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <ifaddrs.h>
 #include <net/if.h>
+#include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,9 +55,11 @@ static int is_in_subnet(const struct sockaddr *address, const char *subnet)
 	if (inet_pton(address->sa_family, text, net) != 1)
 		return 0;
 
-	unsigned long bits = strtoul(slash + 1, NULL, 10);
+	char *end;
+	unsigned long bits = strtoul(slash + 1, &end, 10);
 
-	if (bits > size * 8 || memcmp(bytes, net, bits / 8))
+	/* Without this a slip of the pen, "10.0.0.0/", would stand for every address there is. */
+	if (slash[1] < '0' || slash[1] > '9' || *end || bits > size * 8 || memcmp(bytes, net, bits / 8))
 		return 0;
 	return bits % 8 == 0 || !((bytes[bits / 8] ^ net[bits / 8]) >> (8 - bits % 8));
 }
@@ -112,10 +116,36 @@ static void add_chosen(struct tcp_place *place, const struct ifaddrs *all, const
 	}
 }
 
+/* "lo (127.0.0.1), eth0 (10.0.0.1)": what could have been chosen. */
+static void list_all(const struct ifaddrs *all, char *text, size_t room)
+{
+	size_t used = 0;
+
+	text[0] = 0;
+	for (const struct ifaddrs *one = all; one && used < room; one = one->ifa_next) {
+		char host[INET6_ADDRSTRLEN];
+		size_t size;
+
+		if (is_useful(one) && inet_ntop(one->ifa_addr->sa_family, raw(one->ifa_addr, &size), host, sizeof host))
+			used += (size_t)snprintf(text + used, room - used, "%s%s (%s)", used ? ", " : "", one->ifa_name, host);
+	}
+}
+
+static int fail_unmatched(const struct ifaddrs *all, const char *names)
+{
+	char known[256];
+
+	list_all(all, known, sizeof known);
+	/* The setting is wrong, not the device: no other transport should make up for it unnoticed. */
+	return snti_fail(SNT_EINVAL, "tcp: no interface matches SNT_INTERFACES '%s'; there are: %s", names,
+			 *known ? known : "none that is up with an address");
+}
+
 static int fill_in(struct tcp_place *place)
 {
 	const char *names = snti_settings()->interfaces;
 	struct ifaddrs *all;
+	int status = 0;
 
 	if (getifaddrs(&all))
 		return snti_fail(SNT_EDEVICE, "tcp: no list of network interfaces: %m");
@@ -125,10 +155,13 @@ static int fill_in(struct tcp_place *place)
 		add_matching(place, all, NULL, AF_INET);
 		add_matching(place, all, NULL, AF_INET6);
 	}
-	freeifaddrs(all);
 	if (*names && !place->count)
-		return snti_fail(SNT_EDEVICE, "tcp: no interface matches SNT_INTERFACES '%s'", names);
-	return 0;
+		status = fail_unmatched(all, names);
+	else if (!place->count)
+		snti_log(SNT_LOG_WARN, "tcp: no interface is up with an address that other hosts can reach: they cannot "
+			 "connect to this one");
+	freeifaddrs(all);
+	return status;
 }
 
 static void add_loopback(struct tcp_place *place)
@@ -210,4 +243,16 @@ socklen_t tcp_address_at(const struct snti_address *address, int index, struct s
 	in6->sin6_port = place.port;
 	memcpy(&in6->sin6_addr, place.at[index].bytes, 16);
 	return sizeof *in6;
+}
+
+void tcp_log_path(const struct tcp_conn *conn)
+{
+	struct sockaddr_storage there;
+	socklen_t size = sizeof there;
+	char host[INET6_ADDRSTRLEN] = "?";
+
+	if (!getpeername(conn->sockets[0].fd, (struct sockaddr *)&there, &size))
+		(void)!getnameinfo((struct sockaddr *)&there, size, host, sizeof host, NULL, 0, NI_NUMERICHOST);
+	snti_log(SNT_LOG_DEBUG, "rank %d: tcp, %u sockets %s %s", conn->base.peer, conn->socket_count,
+		 conn->accepting ? "from" : "to", host);
 }

@@ -84,6 +84,7 @@ int tcp_conn_prepare(struct tcp_conn *conn)
 		tcp_fail(conn, status);
 		return status;
 	}
+	tcp_log_path(conn);
 	status = tcp_control(conn, &greeting);
 	if (!status)
 		tcp_output(&conn->sockets[0]);
