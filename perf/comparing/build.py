@@ -52,3 +52,11 @@ def back_end(peer, options):
     compile_to(target, [peer.compiler, *FLAGS, standard, *includes, *own, harness,
                         *libraries(peer, options)], own + [harness])
     return target
+
+
+def rates(options):
+    """Path of the program that says how fast cores copy and add."""
+    source = os.path.join(options.sources, "perf", "peers", "rates.c")
+    target = os.path.join(options.work, "rates")
+    compile_to(target, ["cc", *FLAGS, "-std=gnu11", source, "-lpthread"], [source])
+    return target

@@ -12,10 +12,6 @@ FIELDS = ["collective", "bytes", "iterations", "median_us", "p99_us", "min_us", 
 START_S, CASE_S, PATIENCE = 30, 10, 6
 
 
-class Failure(Exception):
-    """Ranks that did not do what they should."""
-
-
 class Job:
     """What a back end's commands are made of."""
 
@@ -93,24 +89,42 @@ def parse(text):
     return name, rows
 
 
+def complaints(text):
+    """The end of what was printed besides rows."""
+    return [line for line in text.splitlines() if not line.startswith(("row,", "peer,"))][-8:]
+
+
+def attend(commands, limit_s, output):
+    """Runs @commands to their end; '' or what went wrong."""
+    processes = []
+    try:
+        for command in commands:
+            processes.append(start(command, output))
+        return wait(processes, limit_s)
+    finally:
+        end(processes)
+
+
 def run(peer, program, options, hosts):
-    """(name, rows); Failure with the end of what was printed."""
+    """(name, rows, trouble); rows from before the trouble are good."""
     memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="sennit-compare-") as folder, \
             tempfile.NamedTemporaryFile(prefix="sennit-compare-", dir=memory) as meeting, \
             open(os.path.join(folder, "output"), "w+", encoding="utf-8", errors="replace") as output:
         job = Job(options, program, hosts, folder, meeting.name)
-        processes = []
-        try:
-            for command in peer.commands(job):
-                processes.append(start(command, output))
-            trouble = wait(processes, job.limit_s + 10)
-        finally:
-            end(processes)
+        trouble = attend(peer.commands(job), job.limit_s + 10, output)
         output.seek(0)
         text = output.read()
     name, rows = parse(text)
-    if trouble or not name:
-        last = [line for line in text.splitlines() if not line.startswith(("row,", "peer,"))][-8:]
-        raise Failure("\n    ".join([trouble or "no rows", *last]))
-    return name, rows
+    if not trouble and not name:
+        trouble = "no rows"
+    return name, rows, "\n    ".join([trouble, *complaints(text)]) if trouble else ""
+
+
+def rates(program):
+    done = subprocess.run([program], stdout=subprocess.PIPE, text=True, check=False, timeout=120)
+    found = []
+    for line in done.stdout.splitlines():
+        _, name, threads, size, rate = line.split(",")
+        found.append({"name": name, "threads": int(threads), "bytes": int(size), "gbps": float(rate)})
+    return found

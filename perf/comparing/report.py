@@ -28,9 +28,10 @@ def how(options):
     return ", ".join(words + ["sennit in snt_alloc memory"] * options.shared)
 
 
-def title(collective, options, facts):
-    return (f"{collective}, {options.scenario.title}, float32 sum, {how(options)}, "
-            f"{options.rounds} rounds in turns, {facts['date'][:10]}")
+def title_lines(collective, options, facts):
+    """What was measured where and when, and how."""
+    return (f"{collective}, {options.scenario.title} ({options.scenario.name}), {facts['date'][:10]}",
+            f"float32 sum, {how(options)}, median of {options.rounds} rounds in turns")
 
 
 def cells(one, names, has_limit):
@@ -57,19 +58,24 @@ def table(own, names):
 
 def show(summary, names, options, facts):
     for collective, own in rows_.by_collective(summary).items():
-        print(f"\n# {title(collective, options, facts)}")
+        print("\n# " + "\n# ".join(title_lines(collective, options, facts)))
         print("\n".join(table(own, names)))
-    print("\n# best/ours above 1: sennit is faster than the best of the others; mean ratio: geometric")
 
 
-def as_data(one):
-    return one._asdict()
+def show_notes(names, versions, facts):
+    print("\n# best/ours above 1: sennit is faster than the best of the others; mean ratio: geometric,")
+    print("# of a peer's time and ours; cores: one way of a cache line between two of them")
+    for name in names:
+        print(f"# {name}: {versions[name]}")
+    for size, own in rows_.grouped(facts.get("rates", []), lambda rate: rate["bytes"]).items():
+        rates = ", ".join(f"{rate['name']} {rate['gbps']:.1f} GB/s ({rate['threads']} threads)" for rate in own)
+        print(f"# {size} bytes: {rates}")
 
 
-def write_json(path, facts, versions, rows, summary, warnings):
+def write_json(path, facts, rows, summary, warnings):
     means = {collective: rows_.means(own) for collective, own in rows_.by_collective(summary).items()}
-    data = {"schema": "sennit-compare-1", "environment": facts, "versions": versions,
-            "summary": [as_data(one) for one in summary], "means": means, "warnings": warnings,
+    data = {"schema": "sennit-compare-1", "environment": facts,
+            "summary": [one._asdict() for one in summary], "means": means, "warnings": warnings,
             "rows": rows}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(data, file, indent=1)

@@ -9,9 +9,18 @@ import math
 import statistics
 
 FAR = 2.2        # times the least latency between the cores that was seen in this run
+FAR_NS = 160     # far in any case
 SHARED = 6.0     # per cent of the machine that something else used
 
 Line = collections.namedtuple("Line", "collective bytes us limit_us best ratio share placement near_ns")
+
+
+def grouped(things, key):
+    """{key of a thing: [all things with that key]}, in the order of their first."""
+    found = {}
+    for thing in things:
+        found.setdefault(key(thing), []).append(thing)
+    return found
 
 
 def latency(row):
@@ -28,7 +37,7 @@ def place(rows):
     """Adds to each row whether the cores were near to each other around it."""
     least = least_latency(rows)
     for row in rows:
-        row["placement"] = "far" if least and latency(row) > FAR * least else "near"
+        row["placement"] = "far" if latency(row) > min(FAR * least, FAR_NS) else "near"
 
 
 def share_of_others(rows):
@@ -39,11 +48,7 @@ def share_of_others(rows):
 
 
 def by_peer(rows, kinds):
-    found = collections.OrderedDict()
-    for row in rows:
-        if row["kind"] in kinds:
-            found.setdefault(row["peer"], []).append(row)
-    return found
+    return grouped([row for row in rows if row["kind"] in kinds], lambda row: row["peer"])
 
 
 def choose(groups):
@@ -85,9 +90,7 @@ def line(collective, size, rows):
 
 def lines(rows):
     place(rows)
-    cases = collections.OrderedDict()
-    for row in sorted(rows, key=lambda row: row["bytes"]):
-        cases.setdefault((row["collective"], row["bytes"]), []).append(row)
+    cases = grouped(rows, lambda row: (row["collective"], row["bytes"]))
     return [line(collective, size, own) for (collective, size), own in cases.items()]
 
 
@@ -107,15 +110,12 @@ def means(own):
 
 
 def by_collective(summary):
-    found = collections.OrderedDict()
-    for one in summary:
-        found.setdefault(one.collective, []).append(one)
-    return found
+    return grouped(summary, lambda one: one.collective)
 
 
 def warnings(rows, summary):
     found = []
-    for (peer, round_), own in groups_of_runs(rows).items():
+    for (peer, round_), own in grouped(rows, lambda row: (row["peer"], row["round"])).items():
         others = share_of_others(own)
         if others > SHARED:
             found.append(f"round {round_}, {peer}: something else used {others:.0f} % of the machine")
@@ -125,11 +125,4 @@ def warnings(rows, summary):
     mixed = sum(one.placement == "mixed" for one in summary)
     if far or mixed:
         found.append(f"the cores were far apart: {far} lines compare far rows, {mixed} mixed ones")
-    return found
-
-
-def groups_of_runs(rows):
-    found = collections.OrderedDict()
-    for row in rows:
-        found.setdefault((row["peer"], row["round"]), []).append(row)
     return found

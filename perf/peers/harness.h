@@ -42,6 +42,7 @@ struct harness_call {
 struct harness_peer {
 	char name[128];    /* with the version */
 	int has_threads;   /* that need the core which a rank would spin on */
+	int is_bound;      /* no collective but a part of one: gives no result to prove */
 	/* Gets ready for any number of runs; 0 or 'this library cannot do that'. May move @call->out
 	 * to where the library leaves its result. */
 	int (*prepare)(struct harness_call *call);
