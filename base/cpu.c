@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -68,6 +69,34 @@ const char *snti_cpu_name(void)
 {
 	pthread_once(&name_once, read_name);
 	return name;
+}
+
+static size_t cache_size = (size_t)32 << 20;
+static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
+
+/* The kernel's list ends with the largest. */
+static void read_cache(void)
+{
+	char path[64];
+	size_t kib;
+
+	for (int level = 0; level < 8; level++) {
+		FILE *file;
+
+		snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu0/cache/index%d/size", level);
+		file = fopen(path, "re");
+		if (!file)
+			break;
+		if (fscanf(file, "%zuK", &kib) == 1 && kib > 0 && kib < SIZE_MAX >> 10)
+			cache_size = kib << 10;
+		fclose(file);
+	}
+}
+
+size_t snti_cpu_cache(void)
+{
+	pthread_once(&cache_once, read_cache);
+	return cache_size;
 }
 
 int snti_cpu_count(void)

@@ -3,11 +3,14 @@
 #ifndef BASE_CPU_H
 #define BASE_CPU_H
 
+#include <stddef.h>
+
 enum snti_cpu_feature { SNTI_CPU_AVX2 = 1, SNTI_CPU_AVX512 = 2, SNTI_CPU_NEON = 4 };
 
 unsigned snti_cpu_features(void);      /* a set of snti_cpu_feature */
 const char *snti_cpu_name(void);       /* "AMD EPYC 9654" from /proc/cpuinfo, or "unknown" */
 int snti_cpu_count(void);              /* cores this process may run on (its affinity mask) */
+size_t snti_cpu_cache(void);           /* bytes of the first core's last-level cache; 32 MiB when unknown */
 
 static inline void snti_cpu_relax(void)
 {

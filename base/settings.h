@@ -11,7 +11,7 @@
 	X(log_level,    number, "SNT_LOG",         "2",     0, 5, \
 	  "How much is logged: 0 nothing, 1 errors, 2 warnings, 3 info, 4 debug, 5 trace.") \
 	X(timeout_ms,   number, "SNT_TIMEOUT",     "30000", 1, 86400000, \
-	  "Milliseconds one wait for other ranks may take before it fails.") \
+	  "Milliseconds a wait for other ranks goes on while nothing at all moves, then it fails.") \
 	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
 	  "Milliseconds until all ranks must have found each other.") \
 	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
@@ -31,17 +31,17 @@
 	X(address,      text,   "SNT_ADDRESS",     "",      0, 0, \
 	  "host:port where rank 0 listens, before any launcher's variable.") \
 	X(spin_us,      number, "SNT_SPIN",        "20",    0, 1000000, \
-	  "Microseconds a wait spins before it yields the core; 0 when ranks outnumber cores.") \
+	  "Microseconds a wait spins before it yields the core, at most half of the timeout; 0 when ranks outnumber cores.") \
 	X(yield_us,     number, "SNT_YIELD",       "200",   0, 10000000, \
 	  "Microseconds a wait then yields before it sleeps.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
-	X(shm_slot,     size,   "SNT_SHM_SLOT",    "16K",   1024, 1 << 24, \
+	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \
 	  "Bytes of one shared-memory slot, the piece in which large messages are moved.") \
-	X(shm_slots,    number, "SNT_SHM_SLOTS",   "8",     2, 64, \
+	X(shm_slots,    number, "SNT_SHM_SLOTS",   "4",     2, 64, \
 	  "Shared-memory slots in each direction of a connection.") \
-	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "512K", 0, INT64_MAX, \
-	  "Messages of at least so many bytes are read straight from the sender where the kernel allows; 0 never.") \
+	X(shm_single_copy, size, "SNT_SHM_SINGLE_COPY", "0", 0, INT64_MAX, \
+	  "Messages of at least so many bytes are read straight from the sender; 0: from 512K where measured to be faster.") \
 	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
 	  "Sockets between two ranks over TCP.") \
 	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "64K",   0, 1 << 30, \

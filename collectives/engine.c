@@ -10,7 +10,7 @@
 void snti_run_begin(struct snti_run *run, uint64_t lane)
 {
 	run->lane = lane;
-	run->first = run->started = run->finished = 0;
+	run->first = run->started = run->finished = run->end = 0;
 }
 
 static void merge(const struct snti_act *act, const struct snti_job *job)
@@ -48,6 +48,7 @@ static int start_receive(const struct snti_run *run, const struct snti_job *job,
 	xfer->operand = act->from;
 	xfer->width = job->width;
 	xfer->arriving_left = act->left;
+	xfer->around = job->around;
 	xfer->status = SNT_BUSY;
 	return snti_recv(job->conns[act->peer], xfer);
 }
@@ -88,9 +89,12 @@ static int find_failure(const struct snti_run *run)
 
 static int poll_round(struct snti_run *run, const struct snti_job *job)
 {
-	uint32_t to = round_end(run);
+	uint32_t to;
 	int status;
 
+	if (run->end == run->first)
+		run->end = round_end(run);
+	to = run->end;
 	for (; run->started < to; run->started++) {
 		status = start_act(run, job, &run->acts[run->started], &run->xfers[run->started - run->first]);
 		if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */

@@ -23,6 +23,7 @@ struct snti_job {
 	struct snti_conn **conns;    /* by rank */
 	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
 	uint32_t width;              /* bytes of one element */
+	uint32_t around;             /* larger than the caches: results are written around them */
 	uint64_t fingerprint;
 };
 
@@ -32,7 +33,7 @@ struct snti_run {
 	uint32_t act_count;
 	struct snti_xfer *xfers;     /* room for the widest round */
 	uint64_t lane;
-	uint32_t first, started, finished;
+	uint32_t first, started, finished, end;
 };
 
 void snti_run_begin(struct snti_run *run, uint64_t lane);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cpu.h"
 #include "base/log.h"
 #include "collectives/team.h"
 #include "transport/shared.h"
@@ -164,6 +165,15 @@ static int make_runs(struct snt_op *op)
 	return 0;
 }
 
+/* Whether what the ranks of this host read and write would not fit their last-level cache. */
+static int is_beyond_cache(const struct snt_op *op)
+{
+	size_t bytes = op->layout.extents[SNTI_TMP].count * op->layout.width;
+	size_t vectors = snti_op_is_in_place(op->team, &op->call) ? 1 : 2;
+
+	return bytes > snti_cpu_cache() / vectors / (size_t)op->team->local_size;
+}
+
 /* A peer that cannot be reached fails the team: the others count on this rank. */
 static int connect_peers(struct snt_op *op)
 {
@@ -196,7 +206,7 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	op->fingerprint = fingerprint(op, &choice);
 	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
 				     .fold = snti_fold_function(call->type, call->fold),
-				     .fingerprint = op->fingerprint };
+				     .fingerprint = op->fingerprint, .around = is_beyond_cache(op) };
 	find_memory(op);
 	status = make_tmp(op);
 	status = status ? status : make_runs(op);
@@ -208,6 +218,8 @@ int snt_op_create(struct snt_team *team, const struct snt_call *given, struct sn
 	struct snt_op *op;
 	int status;
 
+	if (out)
+		*out = NULL;
 	if (!team || !given || !out)
 		return snti_fail(SNT_EINVAL, "a NULL team, call or place for the operation");
 	if (given->size < sizeof(*given))
@@ -321,22 +333,27 @@ static int is_logical(enum snt_fold fold)
 }
 
 /* What is left to do with the result: the division of an average; the 0 or 1 of a logical fold that had nothing to fold. */
-static void finish(struct snt_op *op)
+static void complete_result(struct snt_op *op)
 {
 	const struct snt_call *call = &op->call;
 	int folds = call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
 		    call->collective == SNT_REDUCE_SCATTER;
 	int mine = call->collective != SNT_REDUCE || call->root == op->team->rank;
+	const size_t *counts = op->layout.extents[SNTI_IN].counts;
+	size_t count = counts ? counts[op->team->rank] : call->count;
 
-	if (folds && mine && (call->fold == SNT_AVERAGE || is_logical(call->fold))) {
-		const size_t *counts = op->layout.extents[SNTI_IN].counts;
-		size_t count = counts ? counts[op->team->rank] : call->count;
+	if (!folds || !mine)
+		return;
+	if (call->fold == SNT_AVERAGE)
+		snti_scale_function(call->type)(call->out, count, op->team->size);
+	else if (op->team->size == 1)
+		snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
+}
 
-		if (call->fold == SNT_AVERAGE)
-			snti_scale_function(call->type)(call->out, count, op->team->size);
-		else if (op->team->size == 1)
-			snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
-	}
+static void finish(struct snt_op *op)
+{
+	if (op->call.fold == SNT_AVERAGE || is_logical(op->call.fold))
+		complete_result(op);
 	op->status = 0;
 	snti_list_remove(&op->running);
 }
@@ -358,9 +375,23 @@ static int waits_its_turn(const struct snt_op *op)
 	return 0;
 }
 
+/* A collective in one slice: most small calls. */
+static inline int move_single(struct snt_op *op, int *moved)
+{
+	int status = snti_run_poll(&op->runs[0], &op->job);
+
+	if (status)
+		return status == SNT_BUSY ? 0 : status;
+	*moved = 1;
+	finish(op);
+	return 0;
+}
+
 /* Moves @op once; 0 also while it is busy, see op->status. */
 int snti_op_move(struct snt_op *op, int *moved)
 {
+	if (op->slices == 1 && op->history)
+		return move_single(op, moved);
 	if (waits_its_turn(op))
 		return 0;
 	for (uint32_t i = 0; i < op->window; i++) {

@@ -49,7 +49,7 @@ static const struct rule standard[] = {
 	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0 },
 };
 
-enum { SLICE_BYTES = 128 << 10, MOST_SLICES = 64 };
+enum { SLICE_BYTES = 128 << 10, MOST_SLICES = 4096 };
 
 /* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank. */
 static const struct { enum snt_collective collective; const char *name; uint32_t parts, window; } pipelines[] = {

@@ -140,10 +140,13 @@ static int share_cards(struct snt_team *team, uint64_t deadline)
 static void set_patience(struct snt_team *team)
 {
 	const struct snti_settings *settings = snti_settings();
+	uint64_t most_us = team->timeout_ms * 1000ull / 2;   /* who spins looks at no deadline and hears no other rank */
 
 	/* Spinning takes the core from the very rank that is waited for. The host's cores, not this rank's own share
 	 * of them: a launcher may have bound each rank to one. */
 	team->spin_us = team->local_size > sysconf(_SC_NPROCESSORS_ONLN) ? 0 : settings->spin_us;
+	if (team->spin_us > most_us)
+		team->spin_us = most_us;
 	team->yield_us = settings->yield_us;
 }
 
@@ -196,6 +199,8 @@ int snt_team_create(const struct snt_team_options *given, struct snt_team **out)
 	struct snt_team *team;
 	int status;
 
+	if (out)
+		*out = NULL;   /* so that a caller may destroy what never was */
 	if (!out || (given && (given->size < sizeof(size_t) || given->size > 4096)))
 		return snti_fail(SNT_EINVAL, out ? "options without SNT_TEAM_OPTIONS" : "no place for the team");
 	if (given)

@@ -23,7 +23,7 @@ static int member(const struct snt_ticket *ticket, int rank, int ranks)
 		mine[i] = rank + 1 + i;
 	if (snt_team_create(&options, &team) != SNT_OK ||
 		snt_allreduce(team, mine, sum, COUNT, SNT_FLOAT64, SNT_SUM) != SNT_OK) {
-		fprintf(stderr, "rank %d: %s\n", rank, snt_error_text());
+		fprintf(stderr, "rank %d has no sum\n", rank); /* why is logged */
 		snt_team_destroy(team);
 		return 1;
 	}
@@ -40,7 +40,7 @@ int main(int argc, char **argv)
 	int ranks = argc > 1 ? atoi(argv[1]) : 4, bad = 0;
 	struct snt_ticket ticket;
 	if (ranks < 1 || snt_ticket_create(SNT_REACH_LOCAL, &ticket) != SNT_OK) {
-		fprintf(stderr, "fork [RANKS]: %s\n", snt_error_text());
+		fprintf(stderr, "usage: fork [RANKS]\n");
 		return 1;
 	}
 	for (int rank = 1; rank < ranks; rank++) {

@@ -29,7 +29,7 @@ static int run(MPI_Comm comm)
 		mine[i] = (int64_t)i * (options.rank + 1) - options.rank;
 	if (snt_team_create(&options, &team) != SNT_OK ||
 		snt_allreduce(team, mine, ours, COUNT, SNT_INT64, SNT_SUM) != SNT_OK) {
-		fprintf(stderr, "rank %d: %s\n", options.rank, snt_error_text());
+		fprintf(stderr, "rank %d has no sums\n", options.rank); /* why is logged */
 		bad = 1;
 	}
 	snt_team_destroy(team);

@@ -70,7 +70,7 @@ static _Noreturn void die(const char *what, const char *why)
 static void must(int status, const char *what)
 {
 	if (status != SNT_OK)
-		die(what, snt_error_text());
+		die(what, snt_status_sentence(status)); /* more is logged */
 }
 
 static void *reserve(size_t number, size_t size)

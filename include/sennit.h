@@ -10,7 +10,12 @@
  * with the peer and the cause, is in snt_error_text().
  *
  * A team belongs to one thread at a time; two threads use two teams. All
- * members of a team start the same collectives on it in the same order.
+ * members of a team start the same collectives on it in the same order, with the
+ * same arguments but for the buffers, offsets and alltoallv's counts; where they
+ * differ, all get SNT_EMISMATCH. Sends and receives may come in between anywhere.
+ *
+ * Counts and offsets are numbers of elements, unless they say bytes. Buffers
+ * belong to the caller and need no alignment; an empty one may be NULL.
  */
 #ifndef SENNIT_H
 #define SENNIT_H
@@ -57,9 +62,11 @@ enum snt_scope { SNT_SCOPE_NONE, SNT_SCOPE_CALL, SNT_SCOPE_TEAM, SNT_SCOPE_DEVIC
 SNT_API const char *snt_status_name(int status);
 /* "another rank is gone". Never NULL, static. */
 SNT_API const char *snt_status_sentence(int status);
+/* SNT_SCOPE_NONE for what is no failure, SNT_SCOPE_PROCESS for one that is not known. */
 SNT_API enum snt_scope snt_status_scope(int status);
 /* What this thread's last failed call said: peer, cause, what to do. Valid until
- * this thread's next failing call; "" when none has failed. */
+ * this thread's next failing call; "" when none has failed. The library logs it too, to
+ * standard error unless SNT_LOG or snt_log_to() says otherwise: a program need not repeat it. */
 SNT_API const char *snt_error_text(void);
 
 enum snt_log_level { SNT_LOG_NONE, SNT_LOG_ERROR, SNT_LOG_WARN, SNT_LOG_INFO, SNT_LOG_DEBUG, SNT_LOG_TRACE };
@@ -92,6 +99,7 @@ enum snt_fold {
 
 /* Bytes of one element; 0 for a number that is no type. */
 SNT_API size_t snt_type_size(enum snt_type type);
+/* "unknown" for a number that is none, as the names of folds and collectives. Never NULL, static. */
 SNT_API const char *snt_type_name(enum snt_type type);   /* "float32" */
 SNT_API const char *snt_fold_name(enum snt_fold fold);   /* "sum" */
 
@@ -106,8 +114,8 @@ struct snt_ticket { unsigned char bytes[192]; };
 
 enum snt_reach { SNT_REACH_LOCAL, SNT_REACH_NETWORK };  /* loopback only; every interface */
 
-/* Makes a ticket. The calling process, or a child that it forks afterwards,
- * must be rank 0. SNT_EDEVICE, SNT_ELIMIT. */
+/* Makes a ticket, for one team. The calling process, or a child that it forks
+ * afterwards, must be rank 0. SNT_EINVAL, SNT_EDEVICE, SNT_ELIMIT. */
 SNT_API int snt_ticket_create(enum snt_reach reach, struct snt_ticket *ticket) SNT_CHECK_RESULT;
 
 /* Zero means default in every field; new fields are only added at the end. */
@@ -119,19 +127,26 @@ struct snt_team_options {
 	 * @all in rank order on every rank. Returns 0 or anything else for failure. */
 	int (*allgather)(void *arg, const void *mine, void *all, size_t size);
 	void *allgather_arg;
-	uint32_t timeout_ms;             /* how long one wait may take; default SNT_TIMEOUT, 30 s */
+	/* A wait fails when nothing on the team has moved for so long; a wait in which something
+	 * moves now and then may last longer. Default SNT_TIMEOUT, 30 s. Start-up has a deadline
+	 * of its own, for all of it: SNT_STARTUP_TIMEOUT, 60 s. */
+	uint32_t timeout_ms;
 	const char *transports;          /* "shm,tcp": which, in order of preference; default SNT_TRANSPORTS */
 	const char *algorithms;          /* choice of algorithms, see sennit(7); default SNT_ALGORITHMS */
 };
 #define SNT_TEAM_OPTIONS { .size = sizeof(struct snt_team_options) }
 
-/* Makes a team; every member calls it. @options may be NULL (all defaults).
- * Blocks until all are there or the start-up deadline passes.
- * SNT_EINVAL, SNT_EREFUSED, SNT_ETIMEOUT, SNT_EPEER, SNT_EDEVICE, SNT_ENOMEM. */
+/* Makes a team; every member calls it. @options may be NULL (all defaults); what
+ * they point to is not needed afterwards. Blocks until all are there or the start-up
+ * deadline passes. On failure there is no team and *@team is NULL.
+ * SNT_EINVAL, SNT_EUNSUPPORTED, SNT_EMISMATCH, SNT_EABORTED, SNT_ELIMIT, SNT_EPROTOCOL,
+ * SNT_EREFUSED, SNT_ETIMEOUT, SNT_EPEER, SNT_EDEVICE, SNT_ENOMEM. */
 SNT_API int snt_team_create(const struct snt_team_options *options, struct snt_team **team) SNT_CHECK_RESULT;
-/* Frees the team and what operations remain on it. Waits (bounded) until the
- * peers have everything this rank has sent. NULL is allowed. */
+/* Frees the team and what operations remain on it: their handles are gone too. Operations
+ * that run are waited for, then the peers take what this rank has sent; each of these waits
+ * ends with the team's timeout. NULL is allowed. */
 SNT_API void snt_team_destroy(struct snt_team *team);
+/* From 0 on, and how many there are. For a NULL team -1 and 0, below too. */
 SNT_API int snt_team_rank(const struct snt_team *team);
 SNT_API int snt_team_size(const struct snt_team *team);
 /* This rank's place among the ranks of its host, and how many they are. */
@@ -140,8 +155,10 @@ SNT_API int snt_team_local_size(const struct snt_team *team);
 
 /* ---- operations --------------------------------------------------------- */
 
-/* P ranks, this one is r. 'block' is count elements. In place means that the
- * block or vector lies in @out already: give @in as written in the last column.
+/* P ranks, this one is r. 'block' is count elements, the same count on all ranks. In
+ * place means that input and output share memory: give @in and @out as written in the
+ * last column. Otherwise they must not overlap. Where a rank has no buffer on a side
+ * (not the root), the pointer is ignored and may be NULL.
  *
  *                        in               out               in place
  *   SNT_ALLREDUCE        1 block          1 block           in == out
@@ -156,11 +173,24 @@ SNT_API int snt_team_local_size(const struct snt_team *team);
  *   SNT_SEND             1 block to root  -
  *   SNT_RECV             -                1 block from root
  *
+ * REDUCE_SCATTER: @out is block r of the fold. ALLTOALL: block s of @in goes to rank s and
+ * becomes block r of its @out. BROADCAST: the root gives @out too, and finds a copy there.
+ *
  * The v forms of reduce_scatter, allgather, gather, scatter and alltoall give @counts (P
- * elements counts, for the side with P blocks) instead of @count, and may give
- * @offsets (P element offsets; NULL: blocks one after another). alltoallv has
- * one such pair for each side. For SEND and RECV @root is the peer and @tag
- * tells apart messages between the same two ranks. */
+ * counts of elements, for the side with P blocks) instead of @count, and may give
+ * @offsets (P offsets in elements from the start of the buffer; NULL: blocks one after
+ * another). What lies between blocks is left alone; blocks of an output must not overlap.
+ * In place, 'r blocks' is the offset of block r. The counts are the same on all ranks, and
+ * every rank gives all of them, also where it is not the root; offsets are each rank's own.
+ *
+ * alltoallv has one such pair for each side: in_layout.counts[s] here is
+ * out_layout.counts[r] on rank s. What a rank sends itself must have one count on both
+ * sides, and in place one offset too, else SNT_EINVAL; the other blocks may move.
+ *
+ * SEND and RECV: @root is the peer, not this rank itself. Messages between two ranks with
+ * the same @tag are matched in the order of starting; count and type must be the same, else
+ * SNT_EMISMATCH. There are no wildcards. A send is done when its buffer may be changed: a
+ * large one not before the peer receives. */
 enum snt_collective {
 	SNT_ALLREDUCE, SNT_REDUCE_SCATTER, SNT_ALLGATHER, SNT_BROADCAST, SNT_REDUCE,
 	SNT_ALLTOALL, SNT_GATHER, SNT_SCATTER, SNT_BARRIER, SNT_SEND, SNT_RECV,
@@ -169,8 +199,8 @@ enum snt_collective {
 SNT_API const char *snt_collective_name(enum snt_collective collective);  /* "allreduce" */
 
 struct snt_layout {
-	const size_t *counts;    /* P counts of elements; NULL: count each */
-	const size_t *offsets;   /* P offsets in elements; NULL: one after another */
+	const size_t *counts;    /* P counts; NULL: count each */
+	const size_t *offsets;   /* P offsets; only with counts; NULL: one after another */
 };
 
 struct snt_call {
@@ -178,7 +208,7 @@ struct snt_call {
 	enum snt_collective collective;
 	const void *in;
 	void *out;
-	size_t count;            /* elements */
+	size_t count;            /* elements in a block; 0 in the v forms */
 	enum snt_type type;
 	enum snt_fold fold;
 	int root;                /* broadcast, reduce, gather, scatter: the root; send, recv: the peer */
@@ -191,55 +221,88 @@ struct snt_call {
 struct snt_op;
 
 /* Prepares an operation that can be started any number of times with the same
- * buffers; nothing is sent yet. The arrays of the layouts are copied. Buffers
- * must stay valid, and must not be touched, from snt_op_start() until
- * snt_op_test() or snt_op_wait() returns other than SNT_BUSY.
- * SNT_EINVAL names the argument; SNT_ENOMEM; SNT_EBROKEN. */
+ * buffers; nothing of them is sent yet, but connections are begun. @call and the arrays of
+ * its layouts are copied. From snt_op_start() until snt_op_test() or snt_op_wait() returns other than
+ * SNT_BUSY the buffers must stay valid, @in unchanged and @out untouched. The caller
+ * frees the operation, or the team does with itself. SNT_EINVAL names the argument and,
+ * like SNT_ENOMEM, leaves the team as it was; SNT_EBROKEN; any other breaks the team. *@op is
+ * NULL then. */
 SNT_API int snt_op_create(struct snt_team *team, const struct snt_call *call, struct snt_op **op) SNT_CHECK_RESULT;
-/* SNT_EINVAL when it is still running; SNT_EBROKEN after the team failed. */
+/* Starts it and returns without waiting; small operations may be done already. Allocates
+ * nothing. SNT_EINVAL when it is still running; SNT_EBROKEN after the team failed; any
+ * other is the failure of the team. */
 SNT_API int snt_op_start(struct snt_op *op) SNT_CHECK_RESULT;
-/* 0: done (also when never started), SNT_BUSY: not yet, negative: failed. Moves
- * every operation of the team without waiting; only a call that finds that a peer is gone takes up to
- * 0.3 s to learn why. Testing has no deadline of its own; what other ranks decide is heard. */
+/* 0: done (also when never started), SNT_BUSY: not yet, negative: failed. While it runs,
+ * moves every operation of the team without waiting; of one that is done only says so. Only
+ * a call that finds that a peer is gone takes up to 0.3 s to learn why. Testing has no
+ * deadline of its own; what other ranks decide is heard. */
 SNT_API int snt_op_test(struct snt_op *op) SNT_CHECK_RESULT;
-/* Tests until done or the team's deadline. */
+/* Waits until it is done, or until nothing has moved for the team's timeout: SNT_ETIMEOUT.
+ * 0 or how it failed; every operation that runs fails with the team. */
 SNT_API int snt_op_wait(struct snt_op *op) SNT_CHECK_RESULT;
-/* Frees an operation; one that is running is waited for first, within the deadline. NULL is allowed. */
+/* Frees an operation; one that is running is waited for first, as snt_op_wait() does. NULL is allowed. */
 SNT_API void snt_op_free(struct snt_op *op);
 /* Moves every running operation of the team without waiting. 0 or a failure. */
 SNT_API int snt_team_progress(struct snt_team *team) SNT_CHECK_RESULT;
 
-/* Describe, start, wait, in one call. Repeating a call finds its operation again. */
+/* Describe, start, wait, in one call. Repeating a call finds its operation again (not in the
+ * v forms, whose counts may have changed). Statuses as of snt_op_create() and snt_op_wait(). */
 SNT_API int snt_call(struct snt_team *team, const struct snt_call *call) SNT_CHECK_RESULT;
+
+/* The same for each collective without counts. P ranks; @count elements in a block, the
+ * same on all ranks; shapes, in place rules and NULL as in the table above. Statuses as of
+ * snt_call(). */
+
+/* @in: @count; @out: @count, the fold of all ranks' @in, the same bits on every rank. In
+ * place: @in == @out. */
 SNT_API int snt_allreduce(struct snt_team *team, const void *in, void *out, size_t count,
 			  enum snt_type type, enum snt_fold fold) SNT_CHECK_RESULT;
+/* @in: P blocks; @out: this rank's block of the fold of all ranks' @in. In place: @out is
+ * block r of @in. */
 SNT_API int snt_reduce_scatter(struct snt_team *team, const void *in, void *out, size_t count,
 			       enum snt_type type, enum snt_fold fold) SNT_CHECK_RESULT;
+/* @in: 1 block; @out: P blocks, those of all ranks in rank order. In place: @in is block r of
+ * @out. */
 SNT_API int snt_allgather(struct snt_team *team, const void *in, void *out, size_t count,
 			  enum snt_type type) SNT_CHECK_RESULT;
+/* @in: @count at @root, ignored elsewhere; @out: @count on every rank, a copy of the root's.
+ * In place: @in == @out. */
 SNT_API int snt_broadcast(struct snt_team *team, const void *in, void *out, size_t count,
 			  enum snt_type type, int root) SNT_CHECK_RESULT;
+/* @in: @count; @out: @count at @root, the fold of all ranks' @in, ignored elsewhere. In place
+ * at the root: @in == @out. */
 SNT_API int snt_reduce(struct snt_team *team, const void *in, void *out, size_t count,
 		       enum snt_type type, enum snt_fold fold, int root) SNT_CHECK_RESULT;
+/* @in: P blocks, block s for rank s; @out: P blocks, block s from rank s. In place: @in ==
+ * @out. */
 SNT_API int snt_alltoall(struct snt_team *team, const void *in, void *out, size_t count,
 			 enum snt_type type) SNT_CHECK_RESULT;
+/* @in: 1 block; @out: P blocks in rank order at @root, ignored elsewhere. In place at the root:
+ * @in is block r of @out. */
 SNT_API int snt_gather(struct snt_team *team, const void *in, void *out, size_t count,
 		       enum snt_type type, int root) SNT_CHECK_RESULT;
+/* @in: P blocks at @root, block s for rank s, ignored elsewhere; @out: 1 block. In place at
+ * the root: @out is block r of @in. */
 SNT_API int snt_scatter(struct snt_team *team, const void *in, void *out, size_t count,
 			enum snt_type type, int root) SNT_CHECK_RESULT;
+/* Returns when every rank has called it. */
 SNT_API int snt_barrier(struct snt_team *team) SNT_CHECK_RESULT;
+/* @in: @count for rank @to, which receives as many of the same type with the same @tag.
+ * Returns when @in may be changed, for large messages not before the receive: two ranks
+ * that first send much to each other both wait in vain. Start operations for that. */
 SNT_API int snt_send(struct snt_team *team, const void *in, size_t count, enum snt_type type,
 		     int to, uint32_t tag) SNT_CHECK_RESULT;
+/* @out: @count from rank @from, sent with the same @tag. Returns when they are there. */
 SNT_API int snt_recv(struct snt_team *team, void *out, size_t count, enum snt_type type,
 		     int from, uint32_t tag) SNT_CHECK_RESULT;
 
 /* ---- memory ------------------------------------------------------------- */
 
-/* Memory that peers on the same host map and read in place: buffers from here
+/* @size bytes that peers on the same host map and read in place: buffers from here
  * save large operations a copy. Aligned to 64 bytes at least, zeroed. NULL when
- * there is none left. Any thread. */
+ * there is none left; snt_error_text() says why. Belongs to no team. Any thread. */
 SNT_API void *snt_alloc(size_t size);
-/* @memory from snt_alloc(), or NULL. No operation may still use it. */
+/* @memory from snt_alloc(), or NULL. No operation that runs may use it. Any thread. */
 SNT_API void snt_free(void *memory);
 
 #ifdef __cplusplus

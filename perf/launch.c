@@ -5,18 +5,61 @@
 #endif
 #include "perf/launch.h"
 
+#include "include/sennit.h"
+
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { GRACE_MS = 5000 };   /* what children have to notice that rank 0 failed */
+enum { LINES = 256 };
+
+static _Atomic(uint64_t) *said;   /* hashes of the lines of all local ranks; memory that they share */
+
+/* Whether none of the ranks has said @text yet; where there is no room left everything is new. */
+static int is_new(const char *text)
+{
+	uint64_t hash = 0xcbf29ce484222325u, found;
+
+	for (const char *c = text; *c; c++)
+		hash = (hash ^ (unsigned char)*c) * 0x100000001b3u;
+	for (int i = 0; i < LINES; i++) {
+		found = 0;
+		if (atomic_compare_exchange_strong(&said[i], &found, hash))
+			return 1;
+		if (found == hash)
+			return 0;
+	}
+	return 1;
+}
+
+static void say_once(enum snt_log_level level, const char *text, void *arg)
+{
+	static const char *const names[] = { "none", "error", "warning", "info", "debug", "trace" };
+
+	(void)arg;
+	if (level > SNT_LOG_WARN || is_new(text))
+		dprintf(STDERR_FILENO, "sennit: %s: %s\n", names[level], text);
+}
+
+void snti_launch_share_log(void)
+{
+	void *shared = mmap(NULL, LINES * sizeof *said, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (shared == MAP_FAILED)
+		return;
+	said = shared;
+	snt_log_to(say_once, NULL);
+}
 
 static pid_t start_child(int rank, int (*run)(void *arg, int rank), void *arg)
 {

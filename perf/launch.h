@@ -10,4 +10,7 @@ int snti_launch(int ranks, int (*run)(void *arg, int rank), void *arg);
 /* Binds this process to the core that is number @index (modulo their number) of those it may run on. */
 void snti_launch_pin(int index);
 
+/* Of the errors and warnings of the library that the ranks forked afterwards have alike, one is shown. */
+void snti_launch_share_log(void);
+
 #endif

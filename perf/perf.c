@@ -45,7 +45,7 @@ static const struct option_row {
 	{ "warmup", "N", NUMBER, FIELD(warmup), 0, 10000000, "iterations before, not timed [5]" },
 	{ "check", NULL, ON, FIELD(check), 0, 0, "check every element of every size (the default)" },
 	{ "no-check", NULL, OFF, FIELD(check), 0, 0, "check nothing" },
-	{ "timeout", "MS", NUMBER, FIELD(timeout_ms), 1, 86400000, "how long one wait may take [SNT_TIMEOUT]" },
+	{ "timeout", "MS", NUMBER, FIELD(timeout_ms), 1, 86400000, "a wait in which nothing moves fails after so long [SNT_TIMEOUT]" },
 	{ "pin", NULL, ON, FIELD(pin), 0, 0,
 	  "bind each rank to one core (the default with --ranks when there are enough)" },
 	{ "no-pin", NULL, OFF, FIELD(pin), 0, 0, "bind nothing" },
@@ -275,11 +275,14 @@ static char *make_algorithms(const struct snti_perf_options *options)
 	return text;
 }
 
+/* What exactly was wrong is in the library's log, unless that is off. */
 static int say(int rank, const char *what, int status)
 {
+	int is_logged = snti_settings()->log_level >= SNT_LOG_ERROR;
+
 	if (!rank)
 		fprintf(stderr, "sennit perf: %s: %s: %s\n", what, snt_status_name(status),
-			*snt_error_text() ? snt_error_text() : snt_status_sentence(status));
+			is_logged || !*snt_error_text() ? snt_status_sentence(status) : snt_error_text());
 	return FAILED;
 }
 
@@ -407,6 +410,7 @@ static int run(struct job *job)
 	job->cores = snti_cpu_count();
 	if (!job->options.ranks)
 		return run_rank(job, 0);
+	snti_launch_share_log();
 	status = snt_ticket_create(SNT_REACH_LOCAL, &job->ticket);
 	if (status)
 		return say(0, "no ticket", status);

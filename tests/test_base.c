@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "base/cpu.h"
 #include "base/list.h"
 #include "base/log.h"
@@ -179,8 +180,8 @@ static int expect_defaults(void)
 {
 	const struct snti_settings *s = snti_settings();
 
-	return s->timeout_ms != 30000 || s->shm_slot != 16384 || s->log_level != 2 ||
-	       strcmp(s->transports, "shm,tcp") || s->shm_slots != 8;
+	return s->timeout_ms != 30000 || s->shm_slot != 65536 || s->log_level != 2 ||
+	       strcmp(s->transports, "shm,tcp") || s->shm_slots != 4;
 }
 
 static int expect_given(void)
@@ -323,6 +324,24 @@ static void the_processor_has_a_name_and_a_core_for_us(void **state)
 	snti_cpu_relax();
 }
 
+static void a_copy_around_the_caches_copies_just_that(void **state)
+{
+	unsigned char from[400], to[400];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(from); i++)
+		from[i] = (unsigned char)(i * 7 + 1);
+	for (size_t offset = 0; offset < 70; offset++)
+		for (size_t size = 0; size < 300; size += 1 + size / 16) {
+			memset(to, 0, sizeof(to));
+			snti_copy_around(to + offset, from + 3, size);
+			assert_memory_equal(to + offset, from + 3, size);
+			for (size_t i = 0; i < sizeof(to); i++)
+				assert_true((i >= offset && i < offset + size) || !to[i]);
+		}
+	assert_true(snti_cpu_cache() >= 4096);
+}
+
 static void random_bytes_differ_and_fill_the_whole_buffer(void **state)
 {
 	static unsigned char a[100000], zero[64];
@@ -373,6 +392,7 @@ int main(void)
 		cmocka_unit_test(what_is_above_the_level_is_not_logged),
 		cmocka_unit_test(deadlines_pass_and_zero_never_does),
 		cmocka_unit_test(the_processor_has_a_name_and_a_core_for_us),
+		cmocka_unit_test(a_copy_around_the_caches_copies_just_that),
 		cmocka_unit_test(random_bytes_differ_and_fill_the_whole_buffer),
 		cmocka_unit_test(a_removed_link_may_be_removed_again),
 	};

@@ -39,7 +39,8 @@ static void make_team(struct scene *s, uint32_t rank)
 {
 	struct snt_team *team = &s->teams[rank];
 
-	*team = (struct snt_team){ .rank = rank, .size = s->ranks, .algorithms = s->policy, .node_size = s->ranks };
+	*team = (struct snt_team){ .rank = rank, .size = s->ranks, .algorithms = s->policy, .node_size = s->ranks,
+				   .local_size = s->ranks };
 	snti_list_init(&team->running);
 	snti_list_init(&team->plans);
 	snti_list_init(&team->ops);

@@ -417,6 +417,12 @@ static const struct { const char *set[16]; int status; enum snti_place_kind kind
 	{ { "SLURM_PROCID", "0", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "9" }, 0, SNTI_PLACE_NONE, 0, 1, "", 0 },
 	{ { "SLURM_PROCID", "3", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "9", "SLURM_STEP_ID", "2", "SLURM_STEP_NODELIST", "n[003-5,7],x" },
 	  0, SNTI_PLACE_ADDRESS, 3, 4, "n003", 20065 },
+	{ { "SLURM_PROCID", "3", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "1718", "SLURM_STEP_ID", "2", "SLURM_STEP_NODELIST", "n003" },
+	  0, SNTI_PLACE_ADDRESS, 3, 4, "127.0.0.1", 20028 },
+	{ { "SLURM_PROCID", "0", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "9", "SLURM_STEP_ID", "2", "SLURM_STEP_NODELIST", "n[1-2]",
+	    "SLURM_NODEID", "0" }, 0, SNTI_PLACE_ADDRESS, 0, 4, "n1", 20065 },
+	{ { "SLURM_PROCID", "0", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "9", "SLURM_STEP_ID", "2", "SLURM_STEP_NODELIST", "n[1-2]",
+	    "SLURM_NODEID", "1" }, SNT_EINVAL, 0, 0, 0, NULL, 0 },
 	{ { "SLURM_PROCID", "3", "SLURM_NTASKS", "4", "SLURM_JOB_ID", "9", "SLURM_STEP_ID", "2", "SLURM_JOB_NODELIST", "n[" }, SNT_EINVAL, 0, 0, 0, NULL, 0 },
 };
 

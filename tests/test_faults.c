@@ -103,6 +103,40 @@ static void strike_everywhere(struct job *job, struct plot *plot, const char *na
 	}
 }
 
+/* ---- late ---------------------------------------------------------------- */
+
+enum { LATE_TIMEOUT_MS = 200, LATE_US = 1500000 };
+
+static int wait_in_vain(struct job_rank *me, struct snt_team *team)
+{
+	int status;
+
+	job_mark(me);
+	if (me->rank)
+		usleep(LATE_US);
+	status = snt_barrier(team);
+	job_keep_error(me, status, me->rank);
+	return 0;
+}
+
+/* In a process of its own, as settings are read once. */
+static void a_long_spin_keeps_the_timeout(void **state)
+{
+	struct job job = { .ranks = 2, .timeout_ms = LATE_TIMEOUT_MS, .run = wait_in_vain };
+	int ended;
+	pid_t child;
+
+	(void)state;
+	child = fork();
+	if (!child) {
+		setenv("SNT_SPIN", "1000000", 1);
+		job_run(&job);
+		_exit(job.results[0].error == SNT_ETIMEOUT && job.results[0].seconds < 0.9 ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &ended, 0), child);
+	assert_int_equal(ended, 0);
+}
+
 /* ---- killed and stopped -------------------------------------------------- */
 
 static int start_late(struct job_rank *me, struct snt_team *team)
@@ -373,7 +407,7 @@ static void refuse(struct job_rank *me, struct snt_team *team, struct snt_call c
 static void refuse_all(struct job_rank *me, struct snt_team *team)
 {
 	int32_t in[8] = { 0 }, out[8];
-	size_t huge[2] = { SIZE_MAX, 1 };
+	size_t huge[2] = { SIZE_MAX, 1 }, ones[2] = { 1, 1 }, twos[2] = { 2, 2 }, apart[2] = { 2, 4 };
 	const struct snt_call good = { .collective = SNT_ALLREDUCE, .in = in, .out = out, .count = 1, .type = SNT_INT32 };
 
 #define REFUSE(what, ...) \
@@ -399,16 +433,22 @@ static void refuse_all(struct job_rank *me, struct snt_team *team)
 	REFUSE("counts where none belong", c.in_layout.counts = huge);
 	REFUSE("offsets without counts", c.collective = SNT_ALLGATHER, c.out_layout.offsets = huge);
 	REFUSE("counts that overflow", c.collective = SNT_ALLGATHER, c.out_layout.counts = huge);
+	REFUSE("an own block of two sizes", c.collective = SNT_ALLTOALL, c.in_layout.counts = ones,
+	       c.out_layout.counts = twos);
+	REFUSE("an own block that would move in place", c.collective = SNT_ALLTOALL, c.in = c.out = out,
+	       c.in_layout.counts = c.out_layout.counts = ones, c.out_layout.offsets = apart);
 #undef REFUSE
 }
 
 static int misuse(struct job_rank *me, struct snt_team *team)
 {
 	int32_t one = 1, sum = 0;
-	struct snt_op *op;
+	struct snt_call nothing = { SNT_CALL(SNT_COLLECTIVE_COUNT) };
+	struct snt_op *op = (struct snt_op *)&one;
 	int status;
 
 	refuse_all(me, team);
+	job_expect(me, snt_op_create(team, &nothing, &op) == SNT_EINVAL && !op, "a refused operation leaves a handle");
 	job_expect(me, snt_barrier(NULL) == SNT_EINVAL, "a NULL team is not refused");
 	job_expect(me, snt_call(team, NULL) == SNT_EINVAL, "a NULL call is not refused");
 	job_expect(me, snt_op_create(team, NULL, &op) == SNT_EINVAL, "a NULL call to prepare is not refused");
@@ -435,7 +475,7 @@ static void wrong_options_are_refused(void **state)
 {
 	struct snt_team_options options = SNT_TEAM_OPTIONS;
 	struct snt_ticket ticket;
-	struct snt_team *team = NULL;
+	struct snt_team *team = (struct snt_team *)&ticket;
 
 	(void)state;
 	assert_int_equal(snt_ticket_create(SNT_REACH_LOCAL, NULL), SNT_EINVAL);
@@ -444,6 +484,7 @@ static void wrong_options_are_refused(void **state)
 	options.rank = 2;
 	options.ticket = &ticket;
 	assert_int_equal(snt_team_create(&options, &team), SNT_EINVAL);
+	assert_null(team);
 	options.rank = -1;
 	assert_int_equal(snt_team_create(&options, &team), SNT_EINVAL);
 	options.rank = 0;
@@ -624,6 +665,7 @@ static void nothing_is_left_in_shared_memory_or_temporary_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_long_spin_keeps_the_timeout),   /* first: before the settings are read here */
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_before_it_started),
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_between_operations),
 		cmocka_unit_test(all_others_learn_that_a_rank_was_killed_inside_an_operation),

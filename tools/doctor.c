@@ -190,7 +190,7 @@ static enum verdict check_pmix(struct finding *finding)
 		}
 	}
 	return find(WARN, finding, "install it (Debian: libpmix2) to start under mpirun or srun --mpi=pmix; "
-		"torchrun, SNT_RANK and perf --ranks do without", "no libpmix.so.2");
+		"srun --mpi=pmi2, torchrun, SNT_RANK and perf --ranks do without", "no libpmix.so.2");
 }
 
 static enum verdict check_dataset(struct finding *finding)

@@ -21,22 +21,22 @@ struct request {
 };
 
 static const char help[] =
-	"Usage: sennit plan COLLECTIVE [OPTION]...\n"
+	"usage: sennit plan COLLECTIVE [option ...]\n\n"
 	"Shows what a collective does, without doing it. With no --algorithm all are taken; with\n"
 	"none of --verify, --print and --simulate their names are listed.\n"
 	"\n"
 	"  --algorithm NAME  only this one\n"
-	"  --ranks N         number of ranks (default 8)\n"
-	"  --root R          the root (default 0)\n"
-	"  --node N          ranks on one host (default 0, unknown)\n"
+	"  --ranks N         number of ranks [8]\n"
+	"  --root R          the root [0]\n"
+	"  --node N          ranks on one host [0, unknown]\n"
 	"  --in-place        input and output are the same memory\n"
 	"  --verify          prove that the plans keep the collective's promise\n"
 	"  --print           print the plans of all ranks\n"
 	"  --simulate        print how long it would take\n"
-	"  --bytes SIZE      size of the whole vector for --simulate (default 1M)\n"
-	"  --alpha US        microseconds per message (default 2)\n"
-	"  --beta GB/S       speed of the wire (default 12.5)\n"
-	"  --gamma GB/S      speed of folding (default 10)\n"
+	"  --bytes SIZE      size of the whole vector for --simulate [1M]\n"
+	"  --alpha US        microseconds per message [2]\n"
+	"  --beta GB/S       speed of the wire [12.5]\n"
+	"  --gamma GB/S      speed of folding [10]\n"
 	"  --help            show this\n";
 
 static const struct option options[] = {

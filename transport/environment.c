@@ -11,7 +11,8 @@
 
 typedef const char *(*getter)(const char *name);
 
-enum { MOST_RANKS = 1 << 20, SLURM_FIRST_PORT = 20000, SLURM_PORTS = 20000 };
+/* Below the ports that Linux gives to outgoing connections. */
+enum { MOST_RANKS = 1 << 20, SLURM_FIRST_PORT = 20000, SLURM_PORTS = 12000 };
 
 const char *snti_place_variable(const char *name)
 {
@@ -171,9 +172,25 @@ int snti_first_host(const char *nodelist, char *host, size_t room)
 	return used > 0 ? 0 : SNT_EINVAL;
 }
 
-static int parse_slurm(getter get, struct snti_place *place)
+static int find_slurm_host(getter get, struct snti_place *place)
 {
 	const char *nodes = get("SLURM_STEP_NODELIST") != NULL ? get("SLURM_STEP_NODELIST") : get("SLURM_JOB_NODELIST");
+	const char *node = get("SLURM_NODEID");
+
+	if (nodes == NULL || snti_first_host(nodes, place->host, sizeof(place->host)) != 0)
+		return snti_fail(SNT_EINVAL, "SLURM_STEP_NODELIST names no first host");
+	/* With srun -m arbitrary; the others cannot know where else. */
+	if (place->rank == 0 && node != NULL && strcmp(node, "0") != 0)
+		return snti_fail(SNT_EINVAL, "srun put rank 0 on another host than the first one, %.80s: start with srun --mpi=pmi2 or "
+				 "--mpi=pmix, or set SNT_RANK, SNT_SIZE and SNT_ADDRESS", place->host);
+	/* The name of the only node need not resolve, and nobody else has to reach rank 0. */
+	if (strcmp(nodes, place->host) == 0)
+		snprintf(place->host, sizeof(place->host), "127.0.0.1");
+	return 0;
+}
+
+static int parse_slurm(getter get, struct snti_place *place)
+{
 	const char *tasks = get("SLURM_STEP_NUM_TASKS") != NULL ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
 	const char *step_name = get("SLURM_STEP_ID") != NULL ? "SLURM_STEP_ID" : "SLURM_STEPID";
 	long job = 0, step = 0;
@@ -189,9 +206,7 @@ static int parse_slurm(getter get, struct snti_place *place)
 	if (status != 0)
 		return status;
 	place->port = (uint16_t)(SLURM_FIRST_PORT + (job * 7 + step) % SLURM_PORTS);
-	if (nodes == NULL || snti_first_host(nodes, place->host, sizeof(place->host)) != 0)
-		return snti_fail(SNT_EINVAL, "SLURM_STEP_NODELIST names no first host");
-	return 0;
+	return find_slurm_host(get, place);
 }
 
 int snti_place_parse(getter get, struct snti_place *place)

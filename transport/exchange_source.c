@@ -120,8 +120,9 @@ static int find_secret(const char *source, unsigned char out[SNTI_SECRET_BYTES])
 	if (settings->secret[0] != '\0')
 		return secret_from_text(settings->secret, strlen(settings->secret), out);
 	if (settings->secret_file[0] == '\0')
-		return snti_fail(SNT_EREFUSED, "%s says where rank 0 is but not who may join: put 32 random characters in a file of mode 600 "
-				 "on every host and name it in SNT_SECRET_FILE (or set SNT_SECRET)", source);
+		return snti_fail(SNT_EREFUSED, "%s says where rank 0 is but not who may join: %sput 32 random characters in a file of mode "
+				 "600 on every host and name it in SNT_SECRET_FILE (or set SNT_SECRET)", source,
+				 strcmp(source, "srun") == 0 ? "start with srun --mpi=pmi2 or --mpi=pmix, or " : "");
 	status = read_secret_file(settings->secret_file, text, &length);
 	if (status == 0)
 		status = secret_from_text(text, length, out);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* pmi1.c - shares rank 0's ticket through the PMI-1 protocol of MPICH's mpiexec (lines of text over PMI_FD). */
+/* pmi1.c - shares rank 0's ticket through the PMI-1 protocol (lines of text over PMI_FD), which
+ *          MPICH's mpiexec speaks, and srun --mpi=pmi2 to whoever begins with it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

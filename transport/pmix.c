@@ -3,6 +3,7 @@
 #include "transport/environment.h"
 
 #include "base/log.h"
+#include "base/settings.h"
 
 #if defined(__has_include)
 #if __has_include(<pmix.h>)   /* Debian: -I/usr/lib/<triplet>/pmix2/include, from pkg-config pmix */
@@ -47,6 +48,9 @@ static pthread_mutex_t pmix_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static int fail(const char *what, pmix_status_t code)
 {
+	if (code == PMIX_ERR_TIMEOUT)
+		return snti_fail(SNT_ETIMEOUT, "PMIx: %s did not end within %llu ms: not every process that the launcher started has made "
+				 "a team", what, (unsigned long long)snti_settings()->startup_ms);
 	return snti_fail(SNT_EDEVICE, "PMIx: %s failed with status %d", what, (int)code);
 }
 
@@ -87,6 +91,15 @@ static int open_pmix(void)
 	pmix.is_open = 1;
 	atexit(finalize);
 	return 0;
+}
+
+/* PMIx counts whole seconds, and 0 is for ever. */
+static pmix_info_t time_limit(void)
+{
+	pmix_info_t limit = { .key = PMIX_TIMEOUT, .value = { .type = PMIX_INT } };
+
+	limit.value.data.integer = (int)((snti_settings()->startup_ms + 999) / 1000);
+	return limit;
 }
 
 /* The library frees what it made with free(); one value without inner pointers to others. */
@@ -140,12 +153,13 @@ static int put_ticket(const struct snt_ticket *ticket, const char *key)
 static int get_ticket(struct snt_ticket *ticket, const char *key)
 {
 	pmix_value_t *value = NULL;
+	pmix_info_t limit = time_limit();
 	pmix_proc_t root = pmix.me;
 	pmix_status_t code;
 	int is_right;
 
 	root.rank = 0;
-	code = pmix.get(&root, key, NULL, 0, &value);
+	code = pmix.get(&root, key, &limit, 1, &value);
 	if (code != PMIX_SUCCESS || value == NULL)
 		return fail("PMIx_Get of the ticket", code);
 	is_right = value->type == PMIX_BYTE_OBJECT && value->data.bo.size == sizeof(ticket->bytes);
@@ -157,6 +171,7 @@ static int get_ticket(struct snt_ticket *ticket, const char *key)
 
 int snti_pmix_share(const struct snti_place *place, struct snt_ticket *ticket)
 {
+	pmix_info_t limit = time_limit();
 	char key[32];
 	int status, made = 0;
 	pmix_status_t code;
@@ -169,7 +184,7 @@ int snti_pmix_share(const struct snti_place *place, struct snt_ticket *ticket)
 	if (status == 0 && made == 0 && place->rank == 0)
 		status = put_ticket(ticket, key);
 	/* Without PMIX_COLLECT_DATA the value is fetched from rank 0's server when it is asked for. */
-	if (status == 0 && (code = pmix.fence(NULL, 0, NULL, 0)) != PMIX_SUCCESS)
+	if (status == 0 && (code = pmix.fence(NULL, 0, &limit, 1)) != PMIX_SUCCESS)
 		status = fail("PMIx_Fence", code);
 	if (status == 0 && place->rank != 0)
 		status = get_ticket(ticket, key);

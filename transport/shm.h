@@ -23,7 +23,9 @@
 #define SHM_PLACES 64u                  /* allocations that one side keeps mapped for a conn */
 #define SHM_PARKED 64u
 #define SHM_CHUNK 1024u
+#define SHM_PIECE_LEAST ((uint64_t)16 << 10)  /* below, a second piece costs more than it overlaps */
 #define SHM_PULL ((size_t)256 << 10)    /* bytes pulled per poll, so that other lanes move too */
+#define SHM_SINGLE_COPY ((size_t)512 << 10)     /* a shorter message is through before a read has begun to pay */
 #define SHM_BOUNCE ((size_t)128 << 10)  /* stays in a core's L2 */
 
 enum shm_type {
@@ -93,6 +95,7 @@ struct shm_port {
 	uint64_t host, ticket;
 	unsigned char name[16];
 	char *bounce;
+	int single_copy;                /* reading from a peer beats two copies: 1, -1 it does not, 0 not yet known */
 	struct shm_parked parked[SHM_PARKED];
 };
 
@@ -144,6 +147,7 @@ struct shm_conn {
 	const char *gone_how;           /* the same in words */
 	int readable;                   /* process_vm_readv works on the peer */
 	uint64_t slot, slots, eager;
+	uint64_t least_piece;           /* at least so much goes into a slot when there is more to come */
 	struct snti_link streams, pulls;
 	struct snti_xfer *out[SHM_NUMBERS];
 	struct shm_in in[SHM_NUMBERS];
@@ -227,7 +231,7 @@ int shm_refresh(struct shm_conn *c);
 void shm_publish(struct shm_conn *c);
 struct shm_cell *shm_next_cell(struct shm_conn *c);
 void shm_put_cell(struct shm_conn *c, struct shm_cell *cell, uint64_t word);
-void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size, size_t whole);
+void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size);
 void shm_garbled(struct shm_conn *c, const char *what);
 
 /* shm_large.c */

@@ -46,14 +46,23 @@ static void finish_out(struct shm_conn *c, uint32_t number, int status)
 	xfer->status = status;
 }
 
+/* Full slots, but two pieces at least to a message, so that its sender and its receiver are both busy. */
+static size_t piece_of(const struct shm_conn *c, const struct snti_xfer *xfer)
+{
+	size_t left = xfer->size - xfer->moved, part = (xfer->size / 2 + 63) & ~(size_t)63;
+
+	part = part > c->slot ? c->slot : part < c->least_piece ? c->least_piece : part;
+	return part < left ? part : left;
+}
+
 static int stream_piece(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	struct shm_cell *cell = shm_next_cell(c);
-	size_t left = xfer->size - xfer->moved, part = left < c->slot ? left : c->slot;
+	size_t part = piece_of(c, xfer);
 
 	if (!cell || (c->slots_sent >= c->slot_limit && (shm_refresh(c) || c->slots_sent >= c->slot_limit)))
 		return 0;
-	shm_put_slot(c, (const char *)xfer->data + xfer->moved, part, xfer->size);
+	shm_put_slot(c, (const char *)xfer->data + xfer->moved, part);
 	xfer->moved += part;
 	shm_put_cell(c, cell, shm_word(SHM_PIECE, (uint32_t)xfer->number, part));
 	if (xfer->moved == xfer->size) {
@@ -152,7 +161,9 @@ static int worth_reading(const struct shm_conn *c, size_t size)
 {
 	uint64_t least = snti_settings()->shm_single_copy;
 
-	return c->readable && least && size >= least;
+	if (!least && shm_port_of(c->base.port)->single_copy < 0)
+		return 0;
+	return c->readable && size >= (least ? least : SHM_SINGLE_COPY);
 }
 
 void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number, const struct shm_offer *offer)

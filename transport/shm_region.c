@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/settings.h"
 #include "transport/shm.h"
@@ -26,6 +27,7 @@ static int lay_out(struct shm_conn *c, int side)
 	struct shm_way *out = &c->region->ways[side], *in = &c->region->ways[!side];
 	char *slots = (char *)(c->region + 1);
 
+	c->least_piece = c->slot < SHM_PIECE_LEAST ? c->slot : SHM_PIECE_LEAST;
 	c->out_cells = out->cells;
 	c->peer_sleeping = &out->sleeping;
 	c->own_left = &out->left;
@@ -193,6 +195,37 @@ const char *shm_mapped(const struct shm_conn *c, const struct shm_offer *offer, 
 	return NULL;
 }
 
+/* Best of some; @reading: by the kernel, as from a peer, else by a copy. */
+static uint64_t time_copy(char *bounce, int reading)
+{
+	size_t half = SHM_BOUNCE / 2;
+	struct iovec to = { bounce, half }, from = { bounce + half, half };
+	uint64_t best = UINT64_MAX;
+
+	for (int i = 0; i < 4; i++) {
+		uint64_t began = snti_now_ns(), took;
+
+		if (!reading)
+			memcpy(bounce, bounce + half, half);
+		else if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != (ssize_t)half)
+			return UINT64_MAX;
+		took = snti_now_ns() - began;
+		best = took < best ? took : best;
+	}
+	return best;
+}
+
+/* The kernel looks up every page of the peer's: on some machines that costs more than copying twice. Measured on
+ * Zen 4 with pages of 4 KiB, between 2, 4 and 8 ranks on 2 cores, the slots are 1.4 to 2 times as fast. */
+static void weigh_single_copy(struct shm_port *p)
+{
+	uint64_t reading;
+
+	memset(p->bounce, 1, SHM_BOUNCE);
+	reading = time_copy(p->bounce, 1);
+	p->single_copy = reading < 2 * time_copy(p->bounce, 0) ? 1 : -1;
+}
+
 /* Whether process_vm_readv works on the peer is found out, never assumed. */
 void shm_probe(struct shm_conn *c)
 {
@@ -202,6 +235,8 @@ void shm_probe(struct shm_conn *c)
 
 	c->readable = process_vm_readv(c->pid, &local, 1, &remote, 1, 0) == (ssize_t)sizeof(seen) &&
 		      seen == c->peer_nonce;
+	if (c->readable && !shm_port_of(c->base.port)->single_copy)
+		weigh_single_copy(shm_port_of(c->base.port));
 	snti_log(SNT_LOG_DEBUG, "rank %d: shared memory, its memory can%s be read directly", c->base.peer,
 		 c->readable ? "" : "not");
 }

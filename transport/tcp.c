@@ -128,10 +128,10 @@ static int poll_conn(struct tcp_conn *conn, int read)
 	return did;
 }
 
-static int tcp_poll(struct snti_port *base)
+static int poll_used(struct tcp_port *port)
 {
-	struct tcp_port *port = (struct tcp_port *)base;
-	int direct = port->hot_count <= FEW, did = 0, more;
+	/* As many as were hot before: what has just been done needs no epoll_wait behind it. */
+	int hot = port->hot_count > 0, direct = port->hot_count <= FEW, did = 0, more;
 	struct snti_link *link = port->hot.next, *next;
 
 	/* A conn leaves the list when its last xfer is done. */
@@ -139,12 +139,22 @@ static int tcp_poll(struct snti_port *base)
 		next = link->next;
 		did += poll_conn(snti_container(link, struct tcp_conn, hot), direct);
 	}
-	if (direct && port->hot_count && !port->setting_up && ++port->turn % EPOLL_EVERY)
+	if (direct && hot && !port->setting_up && ++port->turn % EPOLL_EVERY)
 		return did;
 	more = poll_events(port);
 	if (more < 0)
 		return more;
 	return did + more + housekeeping(port);
+}
+
+static int tcp_poll(struct snti_port *base)
+{
+	struct tcp_port *port = (struct tcp_port *)base;
+
+	/* Beside a transport that reaches all peers a port stays unused, and is to cost no system call at each poll. */
+	if (snti_list_empty(&port->conns) && ++port->turn % EPOLL_EVERY)
+		return 0;
+	return poll_used(port);
 }
 
 static int tcp_arm(struct snti_port *base)

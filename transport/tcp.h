@@ -73,8 +73,10 @@ struct tcp_socket {
 	unsigned index;
 	enum tcp_phase phase;
 	int address;                    /* which of the peer's was tried last */
-	int refused;                    /* how many of them failed */
-	uint64_t deadline;
+	int refused;                    /* how many of them failed in this round */
+	int cause;                      /* errno of the last attempt that failed */
+	uint32_t pause_ms;              /* before the next round; 0: none failed yet */
+	uint64_t deadline, give_up;     /* of this attempt; of all rounds, once one has failed */
 	struct snti_handshake handshake;
 	uint32_t interest;              /* what epoll knows */
 

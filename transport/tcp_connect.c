@@ -17,6 +17,8 @@
 #define GUEST_MS 2000             /* how long a stranger may take to prove itself */
 #define ATTEMPT_MS 5000           /* for one address, before the next is tried */
 #define RETRY_MS 20               /* a listener may drop strangers when too many come at once */
+#define RETRY_MOST_MS 500
+#define PATIENCE_MS 2000          /* a route may come back; a listener was there before its address was told */
 
 int tcp_interest(struct tcp_socket *socket, uint32_t events)
 {
@@ -86,16 +88,35 @@ static void close_socket(struct tcp_socket *socket)
 	socket->fd = -1;
 }
 
-static void try_later(struct tcp_socket *socket)
+static void try_later(struct tcp_socket *socket, int cause)
 {
 	close_socket(socket);
 	socket->phase = TCP_WAITING;
+	socket->cause = cause;
 	socket->deadline = snti_deadline_ms(RETRY_MS);
+}
+
+/* Whether @error may pass, and the time for that has not. */
+static int try_round(struct tcp_socket *socket, int error)
+{
+	if (error == EMFILE || error == ENFILE || error == ENOMEM)
+		return 0;
+	if (!socket->pause_ms) {
+		socket->pause_ms = RETRY_MS;
+		socket->give_up = snti_deadline_ms(PATIENCE_MS);
+	}
+	if (snti_is_past(socket->give_up))
+		return 0;
+	try_later(socket, error);
+	socket->deadline = snti_deadline_ms(socket->pause_ms);
+	socket->pause_ms = socket->pause_ms * 2 < RETRY_MOST_MS ? socket->pause_ms * 2 : RETRY_MOST_MS;
+	socket->refused = 0;
+	return 1;
 }
 
 static int dial(struct tcp_socket *socket);
 
-/* This address did not work: the next one, until all have refused. */
+/* This address did not work: the next one, and after a pause all again, until that seems vain. */
 static void next_address(struct tcp_socket *socket, int error)
 {
 	struct tcp_conn *conn = socket->conn;
@@ -108,6 +129,8 @@ static void next_address(struct tcp_socket *socket, int error)
 			return;
 		error = errno;
 	}
+	if (try_round(socket, error))
+		return;
 	tcp_fail(conn, snti_fail(error == EMFILE || error == ENFILE ? SNT_ELIMIT : SNT_EPEER,
 				 "tcp: cannot connect to rank %d: %s", conn->base.peer, strerror(error)));
 }
@@ -162,7 +185,7 @@ static void say_hello(struct tcp_socket *socket)
 	}
 	socket->phase = TCP_PROVING;
 	if (say(socket->fd, hello, sizeof hello))
-		try_later(socket);
+		try_later(socket, errno);
 	else
 		tcp_interest(socket, EPOLLIN);
 }
@@ -186,7 +209,7 @@ static void read_proof(struct tcp_socket *socket)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got <= 0) {
-		try_later(socket);
+		try_later(socket, got ? errno : ECONNRESET);
 		return;
 	}
 	if ((size_t)got < sizeof proof)
@@ -199,7 +222,7 @@ static void read_proof(struct tcp_socket *socket)
 		tcp_fail(conn, snti_fail(status, "tcp: rank %d did not prove that it knows the job's secret",
 					 conn->base.peer));
 	else if (say(socket->fd, answer, sizeof answer))
-		try_later(socket);
+		try_later(socket, errno);
 	else
 		socket_ready(socket);
 }
@@ -416,13 +439,22 @@ int tcp_guest_read(struct tcp_port *port, struct tcp_guest *guest)
 
 /* ---- deadlines ---------------------------------------------------------- */
 
+/* Why the sockets that are not up are not up. */
+static const char *last_cause(const struct tcp_conn *conn)
+{
+	for (unsigned i = 0; i < conn->socket_count; i++)
+		if (conn->sockets[i].phase != TCP_READY && conn->sockets[i].cause)
+			return strerror(conn->sockets[i].cause);
+	return conn->accepting ? "it did not call" : "it did not answer";
+}
+
 static void tick_conn(struct tcp_conn *conn)
 {
 	if (conn->base.status != SNT_BUSY)
 		return;
 	if (snti_is_past(conn->deadline)) {
-		tcp_fail(conn, snti_fail(SNT_ETIMEOUT, "tcp: no connection %s rank %d in time",
-					 conn->accepting ? "from" : "to", conn->base.peer));
+		tcp_fail(conn, snti_fail(SNT_ETIMEOUT, "tcp: no connection %s rank %d in time: %s",
+					 conn->accepting ? "from" : "to", conn->base.peer, last_cause(conn)));
 		return;
 	}
 	for (unsigned i = 0; i < conn->socket_count && conn->base.status == SNT_BUSY; i++) {

@@ -10,6 +10,7 @@
 #ifndef TRANSPORT_TRANSPORT_H
 #define TRANSPORT_TRANSPORT_H
 
+#include "base/copy.h"
 #include "base/list.h"
 #include "include/sennit.h"
 
@@ -38,6 +39,7 @@ struct snti_xfer {
 	const void *operand;
 	uint32_t width;                 /* bytes of one element, a power of two up to 8 */
 	uint32_t arriving_left;
+	uint32_t around;                /* recv: without fold, written around the caches */
 
 	int status;                     /* SNT_BUSY, 0, or why it failed */
 
@@ -142,7 +144,9 @@ static inline void snti_land(const struct snti_xfer *xfer, size_t offset, const 
 	char *dst = (char *)xfer->data + offset;
 	const char *operand = xfer->fold ? (const char *)xfer->operand + offset : NULL;
 
-	if (!xfer->fold)
+	if (!xfer->fold && xfer->around)
+		snti_copy_around(dst, bytes, size);
+	else if (!xfer->fold)
 		__builtin_memcpy(dst, bytes, size);
 	else if (xfer->arriving_left)
 		xfer->fold(dst, bytes, operand, size / xfer->width);

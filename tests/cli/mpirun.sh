@@ -19,6 +19,12 @@ ran=0
 if command -v mpirun.openmpi >/dev/null && [ -z "${NO_PMIX-}" ]; then
 	timeout 60 mpirun.openmpi --oversubscribe -n 4 "$sennit" perf allreduce --sizes 8,1K,64K --iterations 5 >"$work/out"
 	check 'Open MPI' 4
+	# A process that never makes a team is not waited for beyond the start-up deadline.
+	# shellcheck disable=SC2016 # the inner shell expands it
+	SNT_STARTUP_TIMEOUT=1500 timeout 30 mpirun.openmpi --oversubscribe -n 3 \
+		bash -c 'if [ "$PMIX_RANK" = 1 ]; then exec sleep 20; fi; exec "$0" perf barrier' "$sennit" >"$work/out" 2>&1 &&
+		{ echo "Open MPI: a team without rank 1"; exit 1; }
+	grep -q 'PMIx_Fence did not end within 1500 ms' "$work/out" || { echo "Open MPI: no word of the time"; cat "$work/out"; exit 1; }
 	ran=1
 fi
 if command -v mpiexec.hydra >/dev/null; then

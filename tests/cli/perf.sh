@@ -67,6 +67,15 @@ fi
 "$sennit" perf barrier --ranks 1 --json "$folder/none/json" >/dev/null 2>"$folder/err"
 [ $? -eq 1 ] || complain "a report that cannot be written is no failure"
 
+# Every rank finds the same fault, and nobody wants to read it more than once.
+"$sennit" perf allreduce --ranks 3 --algorithm nonsense >/dev/null 2>"$folder/err"
+[ $? -eq 1 ] || complain "an unknown algorithm is no failure"
+[ "$(grep -c "unknown algorithm 'nonsense'" "$folder/err")" -eq 1 ] ||
+	complain "an error is not said once: $(cat "$folder/err")"
+SNT_LOG=0 "$sennit" perf allreduce --ranks 3 --algorithm nonsense >/dev/null 2>"$folder/err"
+[ "$(grep -c "unknown algorithm 'nonsense'" "$folder/err")" -eq 1 ] ||
+	complain "without a log an error is not said once: $(cat "$folder/err")"
+
 usage "which collective" --ranks 2
 usage "'nonsense' is no collective" nonsense
 usage "one collective" allreduce reduce
