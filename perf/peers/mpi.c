@@ -1,75 +1,82 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* mpi.c - MPI_Allreduce timed the way sennit perf times allreduce: 'bytes,median_us' for each size given. */
+/* mpi.c - any MPI 3: Open MPI with either of its point-to-point layers, MPICH. */
+#include "perf/peers/harness.h"
+
+#include <limits.h>
 #include <mpi.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define ITERATIONS_MOST 20000
+static struct harness_call now;   /* the call that is timed */
+static int is_root;
 
-static int by_value(const void *a, const void *b)
+static int prepare(struct harness_call *call)
 {
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
+	/* In place, MPI leaves a reduce_scatter's block at the buffer's beginning. */
+	if (call->in_place && call->collective == HARNESS_REDUCE_SCATTER)
+		call->out = call->in;
+	now = *call;
+	return call->count > INT_MAX;
 }
 
-static double once(const float *in, float *out, int count)
+static int run(void)
 {
-	double begin;
+	const void *in = now.in_place ? MPI_IN_PLACE : now.in;
+	const void *in_at_root = is_root ? in : now.in;
+	void *out = now.out, *out_at_root = is_root && now.in_place ? MPI_IN_PLACE : now.out;
+	int n = (int)now.count;
 
-	MPI_Barrier(MPI_COMM_WORLD);
-	begin = MPI_Wtime();
-	MPI_Allreduce(in, out, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
-	return MPI_Wtime() - begin;
-}
-
-/* The same number on all ranks, so that the size takes about @seconds. */
-static int iterations(const float *in, float *out, int count, double seconds)
-{
-	double best = 1e9;
-	int n;
-
-	for (int i = 0; i < 5; i++) {
-		double t = once(in, out, count);
-
-		best = t < best ? t : best;
+	switch (now.collective) {
+	case HARNESS_ALLREDUCE:
+		return MPI_Allreduce(in, out, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+	case HARNESS_REDUCE_SCATTER:
+		return MPI_Reduce_scatter_block(in, out, n, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+	case HARNESS_ALLGATHER:
+		return MPI_Allgather(in, n, MPI_FLOAT, out, n, MPI_FLOAT, MPI_COMM_WORLD);
+	case HARNESS_BROADCAST:
+		return MPI_Bcast(out, n, MPI_FLOAT, 0, MPI_COMM_WORLD);
+	case HARNESS_REDUCE:
+		return MPI_Reduce(in_at_root, out, n, MPI_FLOAT, MPI_SUM, 0, MPI_COMM_WORLD);
+	case HARNESS_ALLTOALL:
+		return MPI_Alltoall(in, n, MPI_FLOAT, out, n, MPI_FLOAT, MPI_COMM_WORLD);
+	case HARNESS_GATHER:
+		return MPI_Gather(in_at_root, n, MPI_FLOAT, out, n, MPI_FLOAT, 0, MPI_COMM_WORLD);
+	case HARNESS_SCATTER:
+		return MPI_Scatter(now.in, n, MPI_FLOAT, out_at_root, n, MPI_FLOAT, 0, MPI_COMM_WORLD);
+	default:
+		return MPI_Barrier(MPI_COMM_WORLD);
 	}
-	n = best * ITERATIONS_MOST < seconds ? ITERATIONS_MOST : (int)(seconds / best);
-	n = n < 5 ? 5 : n;
-	MPI_Bcast(&n, 1, MPI_INT, 0, MPI_COMM_WORLD);
-	return n;
 }
 
-static void measure(size_t bytes, double seconds, int rank)
+static int barrier(void)
 {
-	static double mine[ITERATIONS_MOST], slowest[ITERATIONS_MOST];
-	float *in = calloc(bytes / 4 + 1, 4), *out = calloc(bytes / 4 + 1, 4);
-	int n;
+	return MPI_Barrier(MPI_COMM_WORLD);
+}
 
-	if (!in || !out)
-		MPI_Abort(MPI_COMM_WORLD, 1);
-	memset(out, 0, bytes);
-	memset(in, 0, bytes);
-	n = iterations(in, out, bytes / 4, seconds);
-	for (int i = 0; i < n; i++)
-		mine[i] = once(in, out, bytes / 4);
-	MPI_Reduce(mine, slowest, n, MPI_DOUBLE, MPI_MAX, 0, MPI_COMM_WORLD);
-	qsort(slowest, n, sizeof(*slowest), by_value);
-	if (!rank)
-		printf("%zu,%.3f\n", bytes, slowest[n / 2] * 1e6);
-	free(in);
-	free(out);
+static void take_name(struct harness_peer *peer)
+{
+	char name[MPI_MAX_LIBRARY_VERSION_STRING];
+	int length;
+
+	MPI_Get_library_version(name, &length);
+	name[strcspn(name, "\n")] = '\0';
+	snprintf(peer->name, sizeof peer->name, "%.120s", name);
 }
 
 int main(int argc, char **argv)
 {
-	int rank;
+	const struct harness_place *place = harness_open(argc, argv);
+	struct harness_peer peer = { .prepare = prepare, .run = run, .barrier = barrier };
+	int rank, result = 1;
 
 	MPI_Init(&argc, &argv);
 	MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-	for (int i = 2; i < argc; i++)
-		measure(strtoull(argv[i], NULL, 10), atof(argv[1]), rank);
+	is_root = rank == 0;
+	take_name(&peer);
+	if (rank == place->rank)
+		result = harness_run(&peer);
+	else
+		fprintf(stderr, "mpi: rank %d was told that it is rank %d\n", rank, place->rank);
 	MPI_Finalize();
-	return 0;
+	return result;
 }

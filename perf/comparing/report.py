@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""The table for people, JSON and CSV for programs."""
+import csv
+import json
+
+from comparing import rows as rows_
+
+
+def us(time):
+    return "-" if time is None else f"{time:.2f}" if time < 1000 else f"{time:.0f}"
+
+
+def ratio(number):
+    return "-" if number is None else f"{number:.2f}"
+
+
+def per_cent(number):
+    return "-" if number is None else f"{100 * number:.0f} %"
+
+
+def cores(one):
+    return "-" if one.near_ns is None else f"{one.placement} {one.near_ns:.0f} ns"
+
+
+def how(options):
+    words = ["in place" if options.in_place else "out of place",
+             "input just written" if options.dirty else "input old"]
+    return ", ".join(words + ["sennit in snt_alloc memory"] * options.shared)
+
+
+def title_lines(collective, options, facts):
+    """What was measured where and when, and how."""
+    return (f"{collective}, {options.scenario.title} ({options.scenario.name}), {facts['date'][:10]}",
+            f"float32 sum, {how(options)}, median of {options.rounds} rounds in turns")
+
+
+def cells(one, names, has_limit):
+    left = [str(one.bytes)] + [us(one.us.get(name)) for name in names]
+    best = [one.best or "-", ratio(one.ratio)]
+    return left + best + ([us(one.limit_us), per_cent(one.share)] if has_limit else []) + [cores(one)]
+
+
+def foot(own, names, has_limit):
+    mean = rows_.means(own)
+    middle = [ratio(mean["peers"].get(name)) if name != "sennit" else "" for name in names]
+    limit = ["", per_cent(mean["limit"])] if has_limit else []
+    return ["mean ratio"] + middle + ["", ratio(mean["best"])] + limit + [""]
+
+
+def table(own, names):
+    has_limit = any(one.limit_us for one in own)
+    head = ["bytes"] + [f"{name} us" for name in names] + ["best", "best/ours"]
+    head += (["limit us", "of limit"] if has_limit else []) + ["cores"]
+    body = [head] + [cells(one, names, has_limit) for one in own] + [foot(own, names, has_limit)]
+    widths = [max(len(line[column]) for line in body) for column in range(len(head))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in body]
+
+
+def show(summary, names, options, facts):
+    for collective, own in rows_.by_collective(summary).items():
+        print("\n# " + "\n# ".join(title_lines(collective, options, facts)))
+        print("\n".join(table(own, names)))
+
+
+def show_notes(names, versions, facts):
+    print("\n# best/ours above 1: sennit is faster than the best of the others; mean ratio: geometric,")
+    print("# of a peer's time and ours; cores: one way of a cache line between two of them")
+    for name in names:
+        print(f"# {name}: {versions[name]}")
+    for size, own in rows_.grouped(facts.get("rates", []), lambda rate: rate["bytes"]).items():
+        rates = ", ".join(f"{rate['name']} {rate['gbps']:.1f} GB/s ({rate['threads']} threads)" for rate in own)
+        print(f"# {size} bytes: {rates}")
+
+
+def write_json(path, facts, rows, summary, warnings):
+    means = {collective: rows_.means(own) for collective, own in rows_.by_collective(summary).items()}
+    data = {"schema": "sennit-compare-1", "environment": facts,
+            "summary": [one._asdict() for one in summary], "means": means, "warnings": warnings,
+            "rows": rows}
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(data, file, indent=1)
+        file.write("\n")
+
+
+def write_csv(path, names, summary):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["collective", "bytes", *(f"{name}_us" for name in names), "best", "best_over_ours",
+                      "limit_us", "share_of_limit", "placement", "near_ns"])
+        for one in summary:
+            out.writerow([one.collective, one.bytes, *(one.us.get(name) for name in names), one.best,
+                          one.ratio, one.limit_us, one.share, one.placement, one.near_ns])
