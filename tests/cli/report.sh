@@ -39,7 +39,10 @@ same() {
 }
 
 schema=$(grep -oE 'sennit-report-[0-9]+' "$page" | sort -u)
-for arguments in "allreduce --sizes 8,1K --in-place" "barrier" "sendrecv --sizes 0,8 --no-check"; do
+for arguments in "allreduce --sizes 8,1K --in-place" "barrier" "sendrecv --sizes 0,8 --no-check" \
+	"broadcast --sizes 4K --overlap"; do
+	rows=$(listed rows)
+	[[ $arguments != *--overlap ]] || rows+=$'\n'$(listed "rows of --overlap")
 	# shellcheck disable=SC2086 # several arguments
 	timeout 60 "$sennit" perf $arguments --ranks 2 --iterations 3 --json "$folder/json" --csv "$folder/csv" \
 		>"$folder/out" 2>&1 || complain "perf $arguments: $(cat "$folder/out")"
@@ -47,11 +50,11 @@ for arguments in "allreduce --sizes 8,1K --in-place" "barrier" "sendrecv --sizes
 	same "environment of $arguments" "$(listed environment)" \
 		"$(sed -n '/^"environment"/,/^}/p' "$folder/json" | tail -n +2 | members)"
 	while read -r row; do
-		same "row of $arguments" "$(listed rows)" "$(members <<<"$row")"
+		same "row of $arguments" "$rows" "$(members <<<"$row")"
 	done < <(grep '"collective"' "$folder/json")
 	diff <(listed environment | cut -d' ' -f1) <(sed -nE 's/^# ([a-z_]+): .*/\1/p' "$folder/csv") ||
 		complain "the head of the CSV file of $arguments differs from the page"
-	[ "$(listed rows | cut -d' ' -f1 | paste -sd,)" = "$(grep -v '^#' "$folder/csv" | head -1)" ] ||
+	[ "$(cut -d" " -f1 <<<"$rows" | paste -sd,)" = "$(grep -v "^#" "$folder/csv" | head -1)" ] ||
 		complain "the columns of the CSV file of $arguments differ from the page"
 	awk -F, '/^#/ { next } !columns { columns = NF } NF != columns { exit 1 }' "$folder/csv" ||
 		complain "a row of the CSV file of $arguments has another number of fields"
