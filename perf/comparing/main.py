@@ -39,7 +39,7 @@ def rotated(pairs, round_):
 
 def take_turn(peer, program, options, net, round_):
     """(name, rows, trouble) of one back end in one round."""
-    say(f"round {round_ + 1} of {options.rounds}: {peer.title}")
+    say(f"round {round_ + 1}: {peer.title}")
     name, rows, trouble = launch.run(peer, program, options, net)
     for row in rows:
         row.update(peer=peer.name, kind=peer.kind, round=round_ + 1)
@@ -51,7 +51,9 @@ def take_turn(peer, program, options, net, round_):
 def measure(pairs, options, net):
     """(versions, rows, troubles)"""
     versions, rows, troubles = {}, [], {}
-    for round_ in range(options.rounds):
+    for round_ in range(options.rounds + options.extra):
+        if round_ >= options.rounds and not rows_.are_mixed(rows):
+            break
         for peer, program in rotated(pairs, round_):
             if peer.name in troubles:
                 continue
@@ -105,6 +107,7 @@ def run(options, facts):
         facts["rates"] = machine_rates(options)
     with hosts.made(options.scenario) if options.scenario.hosts else contextlib.nullcontext() as net:
         versions, rows, troubles = measure(pairs, options, net)
+    facts.update(rounds=max((row["round"] for row in rows), default=0), failed=troubles)
     conclude(pairs, options, facts, versions, rows)
     is_ours_missing = "sennit" in options.peers and ("sennit" in troubles or "sennit" not in versions)
     return 1 if is_ours_missing or any(row["wrong"] for row in rows) else 0

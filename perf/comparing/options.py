@@ -53,6 +53,12 @@ def positive(kind):
     return parse
 
 
+def whole(text):
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number")
+    return int(text)
+
+
 def parser():
     make = argparse.ArgumentParser(
         prog="perf/compare", description="Times sennit and other libraries in turns, in each round "
@@ -70,6 +76,8 @@ def parser():
     add("--shared", action="store_true", help="sennit's buffers come from snt_alloc")
     add("--sizes", type=sizes, metavar="LIST", help=f"bytes of the larger side (default {SIZES})")
     add("--rounds", type=positive(int), metavar="N", help=f"how often all take their turn ({ROUNDS})")
+    add("--extra", type=whole, metavar="N", help="how many more rounds at most, as long as lines are "
+        "mixed because the cores moved (default: as many again)")
     add("--seconds", type=positive(float), metavar="S", help=f"of each size in each round ({SECONDS})")
     add("--peers", type=listed(list(peers.PEERS)), default=list(peers.PEERS), metavar="LIST",
         help="of " + ", ".join(peers.PEERS))
@@ -88,6 +96,7 @@ def parse(arguments):
     quick = options.quick
     options.sizes = options.sizes or sizes(QUICK_SIZES if quick else SIZES)
     options.rounds = options.rounds or (QUICK_ROUNDS if quick else ROUNDS)
+    options.extra = options.rounds if options.extra is None else options.extra
     options.seconds = options.seconds or (QUICK_SECONDS if quick else SECONDS)
     options.build = os.path.abspath(options.build)
     options.work = os.path.abspath(options.work or os.path.join(options.build, "compare"))

@@ -31,7 +31,7 @@ def how(options):
 def title_lines(collective, options, facts):
     """What was measured where and when, and how."""
     return (f"{collective}, {options.scenario.title} ({options.scenario.name}), {facts['date'][:10]}",
-            f"float32 sum, {how(options)}, median of {options.rounds} rounds in turns")
+            f"float32 sum, {how(options)}, rounds in turns: {facts['rounds']}")
 
 
 def cells(one, names, has_limit):

@@ -94,6 +94,11 @@ def lines(rows):
     return [line(collective, size, own) for (collective, size), own in cases.items()]
 
 
+def are_mixed(rows):
+    """Whether some line compares what was taken in different placements."""
+    return any(one.placement == "mixed" for one in lines(rows))
+
+
 def mean_ratio(ratios):
     ratios = [ratio for ratio in ratios if ratio]
     return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None

@@ -25,7 +25,7 @@ compare() {
 }
 
 # A set that covers what is not the default as well; one process per rank and library.
-compare --rounds 1 --seconds 0.005 --sizes 4K --collectives allreduce,alltoall --dirty --limits \
+compare --rounds 1 --extra 0 --seconds 0.005 --sizes 4K --collectives allreduce,alltoall --dirty --limits \
 	--json "$folder/json" --csv "$folder/csv" --svg "$folder/svg" ||
 	complain "compare fails with $?: $(cat "$folder/out" "$folder/err")"
 python3 - "$folder" <<'END' || complain "what compare wrote is not right: $(cat "$folder/out" "$folder/err")"
@@ -63,7 +63,8 @@ assert (one.placement, one.us, one.best, one.ratio, one.share) == ("near", {"sen
 far, = rows.lines(ours + [row("a", 18, 250, 1)])
 assert (far.placement, far.us["sennit"], far.ratio) == ("far", 9, 2), far
 mixed, = rows.lines(ours[:3] + [row("a", 18, 250, 1)])
-assert mixed.placement == "mixed", mixed
+assert mixed.placement == "mixed" and rows.are_mixed(ours[:3] + [row("a", 18, 250, 1)]), mixed
+assert not rows.are_mixed(ours + near)
 both = rows.lines(ours + near + [row("b", 4, 50, 1)])
 assert both[0].best == "b" and rows.means(both)["peers"]["a"] == 4
 assert rows.warnings([row("a", 1, 50, 1)], both) == []
@@ -72,7 +73,7 @@ assert "WRONG" in rows.warnings([row("a", 1, 50, 1, wrong=1)], both)[0]
 END
 
 if [ "$(id -u)" -eq 0 ] && command -v ip >/dev/null && unshare --net true 2>/dev/null; then
-	compare --scenario hosts2-1g --peers sennit --rounds 1 --seconds 0.005 --sizes 4K --csv "$folder/csv"
+	compare --scenario hosts2-1g --peers sennit --rounds 1 --extra 0 --seconds 0.005 --sizes 4K --csv "$folder/csv"
 	status=$?
 	if grep -q 'Debian packages are missing' "$folder/err"; then
 		echo "no hosts here: $(tail -n 1 "$folder/err")"
