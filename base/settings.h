@@ -32,8 +32,8 @@
 	  "host:port where rank 0 listens, before any launcher's variable.") \
 	X(spin_us,      number, "SNT_SPIN",        "20",    0, 1000000, \
 	  "Microseconds a wait spins before it yields the core, at most half of the timeout; 0 when ranks outnumber cores.") \
-	X(yield_us,     number, "SNT_YIELD",       "200",   0, 10000000, \
-	  "Microseconds a wait then yields before it sleeps.") \
+	X(yields,       number, "SNT_YIELD",       "500",   0, 10000000, \
+	  "How often a wait then yields the core before it sleeps.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
 	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \

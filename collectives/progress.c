@@ -20,7 +20,7 @@
 
 struct patience {
 	uint64_t moved_ns, looked_ns;   /* when something moved last; when the control channel was served last */
-	uint32_t polls;
+	uint32_t polls, yields;
 	int reported;
 };
 
@@ -214,7 +214,9 @@ static int be_patient(struct snt_team *team, const struct snt_op *op, struct pat
 	idle_us = (snti_now_ns() - p->moved_ns) / 1000;
 	if (idle_us < team->spin_us)
 		return 0;
-	if (idle_us < team->spin_us + team->yield_us)
+	/* Counted, not timed: while other programs have the core no time of this rank's passes, and a sleeper that is
+	 * woken waits for the core again where one that yields has its turn already. */
+	if (p->yields++ < team->yields)
 		sched_yield();
 	else
 		sleep_a_little(team);

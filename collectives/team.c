@@ -152,7 +152,7 @@ static void set_patience(struct snt_team *team)
 	team->spin_us = team->local_size > sysconf(_SC_NPROCESSORS_ONLN) ? 0 : settings->spin_us;
 	if (team->spin_us > most_us)
 		team->spin_us = most_us;
-	team->yield_us = settings->yield_us;
+	team->yields = settings->yields;
 }
 
 static int team_init(struct snt_team *team, struct snt_team_options *options)

@@ -29,7 +29,7 @@ struct snt_team {
 	int rank, size, local_rank, local_size;
 	uint32_t node_size;          /* ranks per host when that is the same everywhere and in order; else 0 */
 	uint32_t timeout_ms;
-	uint64_t spin_us, yield_us;
+	uint64_t spin_us, yields;    /* how long a wait spins, how often it then yields before it sleeps */
 	char *algorithms;
 	struct snti_exchange *exchange;
 	struct snti_port *ports[SNTI_PORTS_MAX];   /* by index in snti_transports */
