@@ -25,7 +25,7 @@ struct rule {
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 4 * KIB, "oneshot", 0, 0 },
+	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0 },    /* as many bytes as a ring, half the rounds */
 	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0 },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0 },
 	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0 },
