@@ -100,7 +100,7 @@ static int let_all_in(struct snti_exchange *x, struct snti_meeting *meeting, uin
 
 static int join(struct snti_exchange *x, struct snti_meeting *meeting, uint64_t deadline_ns)
 {
-	int fd, status = snti_exchange_connect(meeting, deadline_ns, &fd);
+	int fd, status = snti_exchange_connect(meeting, own_deadline(x, deadline_ns), &fd);
 
 	if (status != 0)
 		return status;
