@@ -4,6 +4,7 @@
 #define _GNU_SOURCE                /* accept4 */
 #endif
 #include <errno.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -32,11 +33,11 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 	return epoll_ctl(port->epoll, how, socket->fd, &event);
 }
 
-static void tune(int fd)
+static void tune(const struct tcp_port *port, int fd)
 {
-	int on = 1, timeout = (int)snti_settings()->timeout_ms;
+	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
 
-	/* All of them only make it faster or noticed sooner. */
+	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -145,7 +146,7 @@ static int dial(struct tcp_socket *s)
 	s->fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0)
 		return -1;
-	tune(s->fd);
+	tune(tcp_port_of(s->conn), s->fd);
 	if ((!connect(s->fd, (struct sockaddr *)&at, size) || errno == EINPROGRESS || errno == EINTR) &&
 	    !tcp_interest(s, EPOLLOUT)) {
 		s->phase = TCP_DIALING;
@@ -365,7 +366,7 @@ int tcp_welcome(struct tcp_port *port)
 
 		if (fd < 0)
 			break;
-		tune(fd);
+		tune(port, fd);
 		guest = guest_place(port);
 		event.data.ptr = &guest->source;
 		if (epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event)) {

@@ -56,6 +56,7 @@ struct snti_address { unsigned char bytes[SNTI_ADDRESS_BYTES]; };
 struct snti_port_options {
 	const unsigned char *secret;    /* 32 bytes that all members of the job share */
 	int local_only;                 /* loopback suffices: all ranks are on this host */
+	uint32_t timeout_ms;            /* for how long the team waits while nothing moves; 0: the system's own limits */
 };
 
 struct snti_port {
