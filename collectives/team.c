@@ -260,7 +260,7 @@ int snti_team_connect(struct snt_team *team, uint32_t peer)
 			continue;
 		return snti_conn_open(port, mine, (uint32_t)team->rank == low ? theirs : NULL, ident, peer, &team->conns[peer]);
 	}
-	return snti_fail(SNT_EUNSUPPORTED, "no transport reaches rank %u: allow tcp in SNT_TRANSPORTS", peer);
+	return snti_fail(SNT_EUNREACHABLE, "no transport reaches rank %u: allow tcp in SNT_TRANSPORTS", peer);
 }
 
 static int same_shape(const struct snti_plan *plan, const struct snti_plan_shape *shape)

@@ -243,7 +243,7 @@ int tcp_connect(struct snti_conn *base, const struct snti_address *theirs)
 
 	tcp_conn_init(conn);
 	if (tcp_reaches(base->port, theirs)) {
-		tcp_fail(conn, snti_fail(SNT_EUNSUPPORTED, "tcp: the address of rank %d makes no sense", base->peer));
+		tcp_fail(conn, snti_fail(SNT_EUNREACHABLE, "tcp: the address of rank %d makes no sense", base->peer));
 		return base->status;
 	}
 	conn->theirs = *theirs;
