@@ -52,8 +52,7 @@ enum snt_status {
 	SNT_STATUS_LIST(SNT_STATUS_ENUM)
 #undef SNT_STATUS_ENUM
 	SNT_OK = 0,
-	SNT_BUSY = 1,   /* not yet; ask again */
-	SNT_AGAIN = 2,  /* not taken; offer again after progress (inside the library only) */
+	SNT_BUSY = 1    /* not yet; ask again */
 };
 
 /* How much is broken after a status, smallest first. */
@@ -136,7 +135,11 @@ struct snt_team_options {
 	const char *transports;          /* "shm,tcp": which, in order of preference; default SNT_TRANSPORTS */
 	const char *algorithms;          /* choice of algorithms, see sennit(7); default SNT_ALGORITHMS */
 };
+#ifdef __cplusplus   /* which knows no designators before C++20, and warns where members are left out */
+#define SNT_TEAM_OPTIONS { sizeof(struct snt_team_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#else
 #define SNT_TEAM_OPTIONS { .size = sizeof(struct snt_team_options) }
+#endif
 
 /* Makes a team; every member calls it. @options may be NULL (all defaults); what
  * they point to is not needed afterwards. Blocks until all are there or the start-up
