@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_scope.c - the status of a failure says as much as is broken: here, on the other ranks, in a call alone. */
+/* test_scope.c - the status of a failure says as much as is broken, and what goes on is no failure. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 
@@ -93,6 +95,61 @@ static void a_call_that_is_not_allowed_leaves_the_team(void **state)
 	snt_team_destroy(team);
 }
 
+/* ---- what goes on all the same -------------------------------------------- */
+
+static int lines[SNT_LOG_TRACE + 1];
+
+static void count_line(enum snt_log_level level, const char *text, void *arg)
+{
+	(void)text;
+	(void)arg;
+	lines[level]++;
+}
+
+static void sum_ones(struct job_rank *me, struct snt_team *team, size_t count)
+{
+	int32_t *data = malloc(count * sizeof(*data));
+	int status;
+
+	for (size_t i = 0; i < count; i++)
+		data[i] = 1;
+	status = snt_allreduce(team, data, data, count, SNT_INT32, SNT_SUM);   /* in place needs scratch */
+	job_expect(me, !status && data[count - 1] == me->ranks, "allreduce of %zu: %s", count, snt_error_text());
+	free(data);
+}
+
+static int go_on_without_descriptors(struct job_rank *me, struct snt_team *team)
+{
+	struct snt_team_options options = SNT_TEAM_OPTIONS;
+	struct rlimit none = { 0, 0 };
+
+	options.rank = me->rank;
+	options.ranks = me->ranks;
+	options.ticket = &me->job->tickets[0];
+	options.algorithms = "allreduce:doubling";
+	job_expect(me, !snt_team_create(&options, &team), "no team: %s", snt_error_text());
+	sum_ones(me, team, 1);
+	snt_log_to(count_line, NULL);
+	setrlimit(RLIMIT_NOFILE, &none);
+	sum_ones(me, team, 50000);
+	sum_ones(me, team, 60000);
+	job_expect(me, lines[SNT_LOG_ERROR] == 0 && lines[SNT_LOG_WARN] == 1, "%d errors, %d warnings", lines[SNT_LOG_ERROR],
+		   lines[SNT_LOG_WARN]);
+	snt_team_destroy(team);
+	return 0;
+}
+
+static void scratch_in_private_memory_is_one_warning_and_no_error(void **state)
+{
+	struct job job = { .ranks = 2, .bare = 1, .run = go_on_without_descriptors };
+	int bad = job_run(&job);
+
+	(void)state;
+	if (bad)
+		fail_msg("%s%s", job.results[0].complaint, job.results[1].complaint);
+	job_end(&job);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -100,6 +157,7 @@ int main(void)
 		cmocka_unit_test(no_way_to_a_rank_breaks_the_team),
 		cmocka_unit_test(a_limit_over_there_is_an_end_of_the_team_here),
 		cmocka_unit_test(a_call_that_is_not_allowed_leaves_the_team),
+		cmocka_unit_test(scratch_in_private_memory_is_one_warning_and_no_error),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
