@@ -25,7 +25,7 @@ right() {
 	if [ $status -ne 0 ] || ! awk -v rows="$rows" '/^ *[0-9]/ { seen++; bad += $NF != "0" && $NF != "-"
 			if ($NF == "-") unchecked++ } END { exit seen != rows || bad || unchecked > 1 }' "$out"; then
 		echo "sennit perf all --sizes $sizes $* exits with $status, not with $rows right rows:"
-		awk '/^# [a-z_]+$/ { name = $2 } /^ *[0-9]/ && $NF != "0" { print name, $0 }' "$out" | head -5
+		awk '/^# [a-z]/ { name = $0 } /^ *[0-9]/ && $NF != "0" && $NF != "-" { print name ":" $0 }' "$out" | head -5
 		head -5 "$out.err"
 		bad=1
 	fi
