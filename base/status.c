@@ -19,7 +19,6 @@ const char *snt_status_name(int status)
 #undef NAME
 	case SNT_OK: return "SNT_OK";
 	case SNT_BUSY: return "SNT_BUSY";
-	case SNT_AGAIN: return "SNT_AGAIN";
 	default: return "unknown";
 	}
 }
@@ -32,7 +31,6 @@ const char *snt_status_sentence(int status)
 #undef SENTENCE
 	case SNT_OK: return "done";
 	case SNT_BUSY: return "not yet";
-	case SNT_AGAIN: return "not taken, offer again after progress";
 	default: return "an unknown status";
 	}
 }

@@ -100,7 +100,7 @@ static int poll_round(struct snti_run *run, const struct snti_job *job)
 		if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
 			return snti_fail(status, "rank %u has closed the connection", run->acts[run->started].peer);
 		if (status)
-			return status == SNT_AGAIN ? find_failure(run) : status;
+			return status == SNTI_AGAIN ? find_failure(run) : status;
 	}
 	for (; run->finished < to; run->finished++) {
 		status = run->xfers[run->finished - run->first].status;

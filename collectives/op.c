@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* op.c - one operation: made from a call, started, tested, waited for, freed. */
+#include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -80,6 +82,19 @@ static int choose(const struct snt_op *op, struct snti_choice *choice)
 	return snti_select(&question, team->algorithms, choice);
 }
 
+/* NULL when no shared memory or descriptor is left: private memory does, with a copy more. */
+static void *share_tmp(size_t size)
+{
+	static atomic_flag told = ATOMIC_FLAG_INIT;
+	void *memory = snti_shared_alloc(size);
+	const char *why = strerror(errno);
+
+	if (!memory && !atomic_flag_test_and_set(&told))
+		snti_log(SNT_LOG_WARN, "no shared memory for %zu bytes of scratch (%s): operations go on with private memory, "
+			 "slower", size, why);
+	return memory;
+}
+
 static int make_tmp(struct snt_op *op)
 {
 	struct snti_layout *l = &op->layout;
@@ -96,10 +111,10 @@ static int make_tmp(struct snt_op *op)
 	}
 	l->tmp_stride = ((last - first) * l->width + 127) / 64 * 64;
 	size = l->tmp_stride * plan->tmp_buffers;
-	op->tmp = size >= TMP_SHARED_BYTES ? snt_alloc(size) : NULL;
+	op->tmp = size >= TMP_SHARED_BYTES ? share_tmp(size) : NULL;
 	if (op->tmp)
 		l->extents[SNTI_TMP].memory = snti_shared_find(op->tmp, size);
-	else        /* small, or no descriptor for shared memory left: private memory does, with a copy more */
+	else
 		op->tmp = aligned_alloc(64, size);
 	if (!op->tmp)
 		return snti_fail(SNT_ENOMEM, "no memory for %zu bytes of scratch", size);

@@ -45,12 +45,21 @@ static int find_reason(struct snt_team *team, int status)
 	return reason ? reason : status;
 }
 
+/* The same lack, of memory or of a way to a peer, is nothing but the call's before others count on it. Here it ends the team,
+ * and its scope has to say so. */
+static int of_a_team(int status)
+{
+	if (snt_status_scope(status) > SNT_SCOPE_CALL)
+		return status;
+	return status == SNT_ENOMEM ? SNT_ELIMIT : SNT_EUNREACHABLE;
+}
+
 /* The first failure decides: its text goes to everybody, all that runs ends with it. */
 int snti_team_fail(struct snt_team *team, int status)
 {
 	if (team->status)
 		return team->status;
-	team->status = status = find_reason(team, status);
+	team->status = status = of_a_team(find_reason(team, status));
 	if (team->exchange)
 		snti_exchange_abort(team->exchange, status, snt_error_text());
 	while (!snti_list_empty(&team->running)) {

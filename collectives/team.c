@@ -69,7 +69,7 @@ static int read_options(struct snt_team *team, struct snt_team_options *options)
 
 static int open_ports(struct snt_team *team, struct snti_card *mine, int local_only)
 {
-	struct snti_port_options options = { snti_exchange_secret(team->exchange), local_only };
+	struct snti_port_options options = { snti_exchange_secret(team->exchange), local_only, team->timeout_ms };
 	int status = 0, last = 0;
 
 	for (uint32_t i = 0; i < team->preferred_count; i++) {
@@ -265,7 +265,7 @@ int snti_team_connect(struct snt_team *team, uint32_t peer)
 			continue;
 		return snti_conn_open(port, mine, (uint32_t)team->rank == low ? theirs : NULL, ident, peer, &team->conns[peer]);
 	}
-	return snti_fail(SNT_EUNSUPPORTED, "no transport reaches rank %u: allow tcp in SNT_TRANSPORTS", peer);
+	return snti_fail(SNT_EUNREACHABLE, "no transport reaches rank %u: allow tcp in SNT_TRANSPORTS", peer);
 }
 
 static int same_shape(const struct snti_plan *plan, const struct snti_plan_shape *shape)

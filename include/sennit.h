@@ -44,15 +44,15 @@ extern "C" {
 	X(SNT_EDEVICE,      -10, SNT_SCOPE_DEVICE, "a device or the system refused") \
 	X(SNT_ELIMIT,       -11, SNT_SCOPE_PROCESS, "a limit of this process is reached") \
 	X(SNT_EBROKEN,      -12, SNT_SCOPE_TEAM,   "the team failed earlier") \
-	X(SNT_ECANCELED,    -13, SNT_SCOPE_CALL,   "canceled")
+	X(SNT_ECANCELED,    -13, SNT_SCOPE_CALL,   "canceled") \
+	X(SNT_EUNREACHABLE, -14, SNT_SCOPE_TEAM,   "no way leads to another rank")
 
 enum snt_status {
 #define SNT_STATUS_ENUM(name, value, scope, sentence) name = value,
 	SNT_STATUS_LIST(SNT_STATUS_ENUM)
 #undef SNT_STATUS_ENUM
 	SNT_OK = 0,
-	SNT_BUSY = 1,   /* not yet; ask again */
-	SNT_AGAIN = 2,  /* not taken; offer again after progress (inside the library only) */
+	SNT_BUSY = 1    /* not yet; ask again */
 };
 
 /* How much is broken after a status, smallest first. */
@@ -62,7 +62,8 @@ enum snt_scope { SNT_SCOPE_NONE, SNT_SCOPE_CALL, SNT_SCOPE_TEAM, SNT_SCOPE_DEVIC
 SNT_API const char *snt_status_name(int status);
 /* "another rank is gone". Never NULL, static. */
 SNT_API const char *snt_status_sentence(int status);
-/* SNT_SCOPE_NONE for what is no failure, SNT_SCOPE_PROCESS for one that is not known. */
+/* SNT_SCOPE_NONE for what is no failure, SNT_SCOPE_PROCESS for one that is not known. A failure that
+ * breaks a team has SNT_SCOPE_TEAM or more. */
 SNT_API enum snt_scope snt_status_scope(int status);
 /* What this thread's last failed call said: peer, cause, what to do. Valid until
  * this thread's next failing call; "" when none has failed. The library logs it too, to
@@ -134,7 +135,11 @@ struct snt_team_options {
 	const char *transports;          /* "shm,tcp": which, in order of preference; default SNT_TRANSPORTS */
 	const char *algorithms;          /* choice of algorithms, see sennit(7); default SNT_ALGORITHMS */
 };
+#ifdef __cplusplus   /* which knows no designators before C++20, and warns where members are left out */
+#define SNT_TEAM_OPTIONS { sizeof(struct snt_team_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#else
 #define SNT_TEAM_OPTIONS { .size = sizeof(struct snt_team_options) }
+#endif
 
 /* Makes a team; every member calls it. @options may be NULL (all defaults); what
  * they point to is not needed afterwards. Blocks until all are there or the start-up
@@ -224,9 +229,9 @@ struct snt_op;
  * buffers; nothing of them is sent yet, but connections are begun. @call and the arrays of
  * its layouts are copied. From snt_op_start() until snt_op_test() or snt_op_wait() returns other than
  * SNT_BUSY the buffers must stay valid, @in unchanged and @out untouched. The caller
- * frees the operation, or the team does with itself. SNT_EINVAL names the argument and,
- * like SNT_ENOMEM, leaves the team as it was; SNT_EBROKEN; any other breaks the team. *@op is
- * NULL then. */
+ * frees the operation, or the team does with itself. SNT_EINVAL, which names the argument,
+ * SNT_ENOMEM and SNT_EUNSUPPORTED leave the team as it was; SNT_EBROKEN; any other breaks the
+ * team. *@op is NULL then. */
 SNT_API int snt_op_create(struct snt_team *team, const struct snt_call *call, struct snt_op **op) SNT_CHECK_RESULT;
 /* Starts it and returns without waiting; small operations may be done already. Allocates
  * nothing. SNT_EINVAL when it is still running; SNT_EBROKEN after the team failed; any

@@ -123,17 +123,17 @@ struct snti_xfer message(void *data, size_t size, uint64_t lane)
 
 void do_send(struct pair *p, int side, struct snti_xfer *xfer)
 {
-	int status = SNT_AGAIN;
+	int status = SNTI_AGAIN;
 
-	until(p, (status = snti_send(p->conn[side], xfer)) != SNT_AGAIN);
+	until(p, (status = snti_send(p->conn[side], xfer)) != SNTI_AGAIN);
 	assert_int_equal(status, 0);
 }
 
 void do_recv(struct pair *p, int side, struct snti_xfer *xfer)
 {
-	int status = SNT_AGAIN;
+	int status = SNTI_AGAIN;
 
-	until(p, (status = snti_recv(p->conn[side], xfer)) != SNT_AGAIN);
+	until(p, (status = snti_recv(p->conn[side], xfer)) != SNTI_AGAIN);
 	assert_int_equal(status, 0);
 }
 

@@ -266,7 +266,7 @@ void armed_port_wakes_on_arrival(void **state)
 	do_recv(p, 1, &recv);
 	for (int i = 0; i < 100; i++)
 		turn(p);
-	while (wire->arm(p->port[1]) == SNT_AGAIN && !snti_is_past(deadline))
+	while (wire->arm(p->port[1]) == SNTI_AGAIN && !snti_is_past(deadline))
 		turn(p);
 	assert_int_equal(poll(&wake, 1, 0), 0);
 	assert_int_equal(snti_send(p->conn[0], &send), 0);
@@ -294,7 +294,7 @@ void sleeping_moves_a_large_message(void **state)
 
 		for (int i = 0; i < 2; i++) {
 			wake[i] = (struct pollfd){ .fd = p->port[i]->wake_fd, .events = POLLIN };
-			ready |= wire->arm(p->port[i]) == SNT_AGAIN;
+			ready |= wire->arm(p->port[i]) == SNTI_AGAIN;
 		}
 		/* Nothing may be lost: whoever has work is awake. */
 		if (!ready)

@@ -25,7 +25,7 @@ static struct snti_link *queue(struct loop_wire *wire, uint32_t from, uint32_t t
 static int offer(struct loop_wire *wire, struct snti_link *list, struct snti_xfer *xfer)
 {
 	if (loop_wire_roll(wire, 5) == 0)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	xfer->moved = 0;
 	snti_list_append(list, &xfer->link);
 	return 0;

@@ -6,10 +6,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -479,10 +482,60 @@ static void test_address(void **state)
 	}
 }
 
+/* Two jobs of one user on one host, whose numbers give the same first port: each finds its own rank 0. */
+static pid_t spawn_under_srun(const char *job, const char *step, const char *rank)
+{
+	struct snti_exchange *x = NULL;
+	pid_t child = fork();
+	int bad;
+
+	if (child != 0)
+		return child;
+	alarm(20);
+	setenv("SNT_SECRET", "0123456789abcdef0123456789abcdef+", 1);
+	setenv("SLURM_PROCID", rank, 1);
+	setenv("SLURM_STEP_NUM_TASKS", "2", 1);
+	setenv("SLURM_JOB_ID", job, 1);
+	setenv("SLURM_STEP_ID", step, 1);
+	setenv("SLURM_STEP_NODELIST", "here", 1);
+	bad = snti_exchange_open(NULL, snti_deadline_ms(10000), &x) != 0 || gather_body(x, rank[0] - '0') != 0;
+	snti_exchange_close(x);
+	exit(bad);
+}
+
+static int somebody_listens(uint16_t port)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int open = connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0;
+
+	close(fd);
+	return open;
+}
+
+static void test_two_jobs_with_one_port(void **state)
+{
+	uint64_t deadline = snti_deadline_ms(5000);
+	pid_t children[4];
+
+	(void)state;
+	children[0] = spawn_under_srun("100", "7", "0");
+	while (!somebody_listens(20707) && !snti_is_past(deadline))
+		usleep(1000);
+	children[1] = spawn_under_srun("101", "0", "1");
+	children[2] = spawn_under_srun("101", "0", "0");
+	expect_end(children[1], 0);
+	children[3] = spawn_under_srun("100", "7", "1");
+	expect_end(children[2], 0);
+	expect_end(children[0], 0);
+	expect_end(children[3], 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_address),   /* first: the settings are read once, before a fork they must not be */
+		cmocka_unit_test(test_two_jobs_with_one_port),
 		cmocka_unit_test(test_places), cmocka_unit_test(test_damaged_tickets), cmocka_unit_test(test_allgather),
 		cmocka_unit_test(test_large), cmocka_unit_test(test_killed_rank_is_named),
 		cmocka_unit_test(test_killed_root_is_named), cmocka_unit_test(test_abort_reaches_all),

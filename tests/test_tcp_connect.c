@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_tcp_connect.c - a peer that cannot be reached: tried again for a while, then the failure says why. */
+/* test_tcp_connect.c - a peer that cannot be reached is tried again for a while, then the failure says why; patience. */
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,11 +9,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
 #include "base/clock.h"
-#include "transport/transport.h"
+#include "collectives/team.h"
+#include "transport/tcp.h"
 
 enum { AGAIN_AFTER_MS = 1000, SOON_MS = 6000 };
 
@@ -54,10 +57,63 @@ static void a_refusal_is_tried_again_and_then_named(void **state)
 	snti_port_close(port);
 }
 
+static int user_timeout(const struct snti_conn *conn)
+{
+	int ms = -1;
+	socklen_t size = sizeof(ms);
+
+	assert_int_equal(getsockopt(((const struct tcp_conn *)conn)->sockets[0].fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, &size), 0);
+	return ms;
+}
+
+/* A team may wait for longer than SNT_TIMEOUT, and its sockets are not to end before it. */
+static void sockets_are_as_patient_as_the_port(void **state)
+{
+	struct snti_port_options patient = options;
+	struct snti_address address;
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+	uint64_t deadline = snti_deadline_ms(SOON_MS);
+
+	(void)state;
+	patient.timeout_ms = 12345678;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(snti_port_open(&snti_tcp_transport, &patient, &port[i]), 0);
+	assert_int_equal(port[0]->ops->address(port[0], &address), 0);
+	assert_int_equal(snti_conn_open(port[0], &address, NULL, 7, 1, &conn[0]), 0);
+	assert_int_equal(snti_conn_open(port[1], NULL, &address, 7, 0, &conn[1]), 0);
+	while ((conn[0]->status == SNT_BUSY || conn[1]->status == SNT_BUSY) && !snti_is_past(deadline))
+		for (int i = 0; i < 2; i++)
+			assert_true(port[i]->ops->poll(port[i]) >= 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(conn[i]->status, 0);
+		assert_int_equal(user_timeout(conn[i]), 12345678);
+		snti_conn_close(conn[i]);
+	}
+	snti_port_close(port[0]);
+	snti_port_close(port[1]);
+}
+
+static void a_port_is_as_patient_as_its_team(void **state)
+{
+	struct snt_team_options one = SNT_TEAM_OPTIONS;
+	struct snt_team *team;
+
+	(void)state;
+	one.ranks = 1;
+	one.transports = "tcp";
+	one.timeout_ms = 12345678;
+	assert_int_equal(snt_team_create(&one, &team), 0);
+	assert_int_equal(((struct tcp_port *)team->ports[team->preferred[0]])->timeout_ms, 12345678);
+	snt_team_destroy(team);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_refusal_is_tried_again_and_then_named),
+		cmocka_unit_test(sockets_are_as_patient_as_the_port),
+		cmocka_unit_test(a_port_is_as_patient_as_its_team),
 	};
 
 	setenv("SNT_LOG", "0", 0);   /* the failure is meant */

@@ -189,6 +189,12 @@ static int find_slurm_host(getter get, struct snti_place *place)
 	return 0;
 }
 
+/* Jobs that share a first choice part at the second: the step between choices differs from job to job. */
+static uint16_t slurm_port(long job, long step, int choice)
+{
+	return (uint16_t)(SLURM_FIRST_PORT + (job * 7 + step + choice * (1 + job % 1009)) % SLURM_PORTS);
+}
+
 static int parse_slurm(getter get, struct snti_place *place)
 {
 	const char *tasks = get("SLURM_STEP_NUM_TASKS") != NULL ? "SLURM_STEP_NUM_TASKS" : "SLURM_NTASKS";
@@ -205,7 +211,12 @@ static int parse_slurm(getter get, struct snti_place *place)
 		status = take_number(get, step_name, 0, 4294967295L, &step);
 	if (status != 0)
 		return status;
-	place->port = (uint16_t)(SLURM_FIRST_PORT + (job * 7 + step) % SLURM_PORTS);
+	/* Another job of this host may have the same number, and the same secret: then the next one is taken, and who comes
+	 * to the wrong job cannot prove anything. */
+	place->port = slurm_port(job, step, 0);
+	for (int i = 0; i < SNTI_OTHER_PORTS; i++)
+		place->others[i] = slurm_port(job, step, i + 1);
+	snprintf(place->job, sizeof(place->job), "srun %ld.%ld", job, step);
 	return find_slurm_host(get, place);
 }
 

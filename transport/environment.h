@@ -14,13 +14,16 @@ enum snti_place_kind {
 	SNTI_PLACE_PMI1
 };
 
+#define SNTI_OTHER_PORTS 2
+
 struct snti_place {
 	enum snti_place_kind kind;
 	const char *source;    /* "torchrun": for messages */
 	int rank, ranks;       /* PMIx: ranks 0 until snti_pmix_ranks() */
 	int local_rank;        /* -1: not said */
 	char host[256];
-	uint16_t port;
+	uint16_t port, others[SNTI_OTHER_PORTS];   /* others: where it may listen when that one is taken; 0: nowhere */
+	char job[64];          /* whom the secret is for, where several jobs may have one secret; or "" */
 };
 
 /* Fills @place from the variables that @get returns (NULL: not set). No other effect. 0, or SNT_EINVAL

@@ -17,6 +17,7 @@ struct attempt {
 	const struct snti_address *address;
 	uint64_t until_ns;
 	int fd;
+	int strangers;                 /* how often somebody answered who does not know the secret */
 	char why[SNTI_TEXT_ROOM + 1];  /* of the last failure */
 };
 
@@ -82,6 +83,16 @@ static int refused(struct attempt *at, const char *why)
 			 snti_address_text(at->address, text), at->meeting->rank, at->why);
 }
 
+/* Who answers is not rank 0 of this job. Where rank 0 may have had to take another port, the search goes on. */
+static int is_stranger(struct attempt *at)
+{
+	at->strangers++;
+	if (at->meeting->others[0] != 0)
+		return SNT_BUSY;
+	return refused(at, "it does not know this job's secret; check that every rank has the same ticket, "
+		       "SNT_SECRET or SNT_SECRET_FILE");
+}
+
 static int read_welcome(struct attempt *at)
 {
 	unsigned char head[SNTI_FRAME_BYTES], body[SNTI_TEXT_ROOM];
@@ -119,8 +130,7 @@ static int prove(struct attempt *at)
 	if (status == 0)
 		status = receive_all(at, proof, sizeof(proof));
 	if (status == 0 && snti_proof_read(&handshake, proof) != 0)
-		status = refused(at, "it does not know this job's secret; check that every rank has the same ticket, "
-				 "SNT_SECRET or SNT_SECRET_FILE");
+		status = is_stranger(at);
 	if (status == 0 && snti_answer_write(&handshake, answer) != 0)
 		status = snti_fail(SNT_EDEVICE, "libcrypto refuses to compute an HMAC");
 	if (status == 0)
@@ -153,8 +163,10 @@ static int fail_late(const struct attempt *at)
 	char text[SNTI_ADDRESS_TEXT];
 	const struct snti_meeting *meeting = at->meeting;
 
-	return snti_fail(SNT_ETIMEOUT, "rank %d waited in vain for rank 0 at %s (from %s): %s", meeting->rank,
-			 at->address != NULL ? snti_address_text(at->address, text) : meeting->host, meeting->source, at->why);
+	return snti_fail(SNT_ETIMEOUT, "rank %d waited in vain for rank 0 at %s (from %s): %s%s", meeting->rank,
+			 at->address != NULL ? snti_address_text(at->address, text) : meeting->host, meeting->source, at->why,
+			 at->strangers == 0 ? "" : "; at one of its ports somebody answered who does not know this job's secret: "
+			 "check that every rank has the same SNT_SECRET or SNT_SECRET_FILE");
 }
 
 int snti_exchange_connect(struct snti_meeting *meeting, uint64_t deadline_ns, int *fd)

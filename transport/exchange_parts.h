@@ -3,6 +3,7 @@
 #ifndef TRANSPORT_EXCHANGE_PARTS_H
 #define TRANSPORT_EXCHANGE_PARTS_H
 
+#include "transport/environment.h"
 #include "transport/exchange.h"
 #include "transport/handshake.h"
 #include "transport/socket.h"
@@ -14,7 +15,7 @@
 #define SNTI_ABORT_TEXT 400
 #define SNTI_TEXT_ROOM 512              /* an abort's text with the prefix that names the rank */
 #define SNTI_REPORTS 8
-#define SNTI_MEETING_ADDRESSES 8
+#define SNTI_MEETING_ADDRESSES 24
 
 /* ---- frames: a fixed header of 24 bytes, little endian, then @size bytes -- */
 
@@ -77,7 +78,7 @@ struct snti_meeting {
 	const char *source;            /* "the ticket", "torchrun", ... for messages */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	int listener;                  /* rank 0's; owned */
-	uint16_t port;
+	uint16_t port, others[SNTI_OTHER_PORTS];
 	char host[256];                /* a name to resolve when there are no addresses; or "" */
 	int count;
 	struct snti_address addresses[SNTI_MEETING_ADDRESSES];

@@ -148,7 +148,8 @@ static void handle_abort(struct snti_exchange *x, struct snti_line *line)
 	int status = (int)(uint32_t)line->frame.a;
 
 	snti_frame_text(line->body, line->frame.size, text, sizeof(text));
-	if (status >= 0 || status < SNT_ECANCELED)
+	/* What is broken in a call, a device or a process over there is here the team; and it may be no status at all. */
+	if (snt_status_scope(status) != SNT_SCOPE_TEAM)
 		status = SNT_EABORTED;
 	blame_absent(x, line, status, absent, sizeof(absent));
 	if (x->rank == 0)

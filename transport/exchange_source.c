@@ -135,20 +135,27 @@ static int lacks_link(const struct snti_address *address)
 	return address->family == 6 && snti_address_is_link_local(address) && address->scope == 0;
 }
 
+static void add_addresses(struct snti_meeting *meeting, const struct addrinfo *list, uint16_t port)
+{
+	for (const struct addrinfo *one = list; one != NULL && meeting->count < SNTI_MEETING_ADDRESSES; one = one->ai_next) {
+		struct snti_address *address = &meeting->addresses[meeting->count];
+
+		if (snti_address_from_system(address, one->ai_addr) != 0)
+			continue;
+		address->port = port;
+		meeting->count++;
+	}
+}
+
 int snti_meeting_resolve(struct snti_meeting *meeting)
 {
 	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *list = NULL;
 
 	if (getaddrinfo(meeting->host, NULL, &hints, &list) != 0)
 		return SNT_BUSY;
-	for (struct addrinfo *one = list; one != NULL && meeting->count < SNTI_MEETING_ADDRESSES; one = one->ai_next) {
-		struct snti_address *address = &meeting->addresses[meeting->count];
-
-		if (snti_address_from_system(address, one->ai_addr) != 0)
-			continue;
-		address->port = meeting->port;
-		meeting->count++;
-	}
+	add_addresses(meeting, list, meeting->port);
+	for (int i = 0; i < SNTI_OTHER_PORTS && meeting->others[i] != 0; i++)
+		add_addresses(meeting, list, meeting->others[i]);
 	freeaddrinfo(list);
 	if (meeting->count == 1 && lacks_link(&meeting->addresses[0]))
 		return snti_fail(SNT_EINVAL, "rank 0's address %s (from %s) holds on one link only: say which, as in %s%%eth0",
@@ -160,6 +167,7 @@ int snti_meeting_resolve(struct snti_meeting *meeting)
 static int listen_for(struct snti_meeting *meeting)
 {
 	struct snti_address where = { .port = meeting->port };
+	uint16_t ports[1 + SNTI_OTHER_PORTS];
 	int is_v4 = strcmp(meeting->host, "localhost") == 0 || strncmp(meeting->host, "127.", 4) == 0;
 
 	if (is_v4)
@@ -167,15 +175,27 @@ static int listen_for(struct snti_meeting *meeting)
 	if (strcmp(meeting->host, "::1") == 0)
 		where.bytes[15] = 1;
 	where.family = is_v4 ? 4 : where.bytes[15] != 0 ? 6 : 0;
-	return snti_socket_listen(&where, BACKLOG, &meeting->listener);
+	if (meeting->others[0] == 0)
+		return snti_socket_listen(&where, BACKLOG, &meeting->listener);
+	ports[0] = meeting->port;
+	memcpy(ports + 1, meeting->others, sizeof(meeting->others));
+	return snti_socket_listen_first(&where, ports, 1 + SNTI_OTHER_PORTS, &meeting->listener);
 }
 
 static int from_address(const struct snti_place *place, struct snti_meeting *meeting)
 {
+	unsigned char secret[SNTI_SECRET_BYTES];
 	int status = find_secret(place->source, meeting->secret);
 
+	if (status == 0 && place->job[0] != '\0') {
+		memcpy(secret, meeting->secret, sizeof(secret));
+		if (snti_derive(secret, place->job, meeting->secret) != 0)
+			status = snti_fail(SNT_EDEVICE, "libcrypto refuses to compute an HMAC");
+		explicit_bzero(secret, sizeof(secret));
+	}
 	if (status != 0)
 		return status;
+	memcpy(meeting->others, place->others, sizeof(meeting->others));
 	snprintf(meeting->host, sizeof(meeting->host), "%s", place->host);
 	meeting->port = place->port;
 	return meeting->rank == 0 ? listen_for(meeting) : 0;

@@ -52,14 +52,23 @@ static int fill_in(struct snti_memory *memory, size_t size)
 
 void *snt_alloc(size_t size)
 {
+	void *memory = snti_shared_alloc(size);
+
+	if (!memory)
+		snti_fail(SNT_ENOMEM, "cannot allocate %zu bytes of shared memory: %s", size, strerror(errno));
+	return memory;
+}
+
+void *snti_shared_alloc(size_t size)
+{
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 	struct allocation *made = NULL;
 
+	errno = ENOMEM;
 	if (size <= (size_t)PTRDIFF_MAX - page)
 		made = calloc(1, sizeof(*made));
 	if (!made || fill_in(&made->memory, size ? (size + page - 1) / page * page : page)) {
-		snti_fail(SNT_ENOMEM, "cannot allocate %zu bytes of shared memory: %s", size, strerror(errno));
-		free(made);
+		free(made);     /* leaves errno */
 		return NULL;
 	}
 	pthread_mutex_lock(&lock);

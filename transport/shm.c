@@ -154,7 +154,7 @@ static int arm(struct snti_port *port)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	do {
 		if (has_work(p))
-			return SNT_AGAIN;
+			return SNTI_AGAIN;
 		snti_cpu_relax();
 	} while (snti_now_ns() < until);
 	return 0;

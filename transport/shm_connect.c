@@ -226,7 +226,7 @@ int shm_connect(struct snti_conn *conn, const struct snti_address *theirs)
 	if (!rc)
 		rc = enlist(c);
 	if (!rc && shm_reaches(conn->port, theirs))
-		rc = snti_fail(SNT_EUNSUPPORTED, "rank %d is not on this host", conn->peer);
+		rc = snti_fail(SNT_EUNREACHABLE, "rank %d is not on this host", conn->peer);
 	if (!rc)
 		rc = shm_region_make(c);
 	if (rc)

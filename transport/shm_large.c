@@ -18,7 +18,7 @@ int shm_offer(struct shm_conn *c, struct snti_xfer *xfer)
 	uint32_t number;
 
 	if (!cell || !c->free_count)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	if (xfer->memory) {
 		offer.memory = shm_announce(c, xfer->memory);
 		offer.offset = (uint64_t)((char *)xfer->data - xfer->memory->base);

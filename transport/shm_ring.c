@@ -91,13 +91,13 @@ static int send_eager_slot(struct shm_conn *c, struct snti_xfer *xfer)
 static int send_slow(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	if (c->base.status)
-		return c->base.status == SNT_BUSY ? SNT_AGAIN : c->base.status;
+		return c->base.status == SNT_BUSY ? SNTI_AGAIN : c->base.status;
 	if (c->gone)
 		return c->gone;
 	if ((c->sent >= c->cell_limit || !has_credit(c, xfer->size) || c->slots_sent >= c->slot_limit) && shm_refresh(c))
 		return c->base.status;
 	if (c->sent >= c->cell_limit)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	if (xfer->size > c->least_piece || !has_credit(c, xfer->size))
 		return shm_offer(c, xfer);
 	if (xfer->size <= SHM_INLINE) {
@@ -109,7 +109,7 @@ static int send_slow(struct shm_conn *c, struct snti_xfer *xfer)
 		return send_eager_slot(c, xfer);
 	/* Only eager messages are in the slots: the peer frees them whatever its lanes do. A stream
 	 * would compete for every slot that comes free, so queue up with it. */
-	return snti_list_empty(&c->streams) ? SNT_AGAIN : shm_offer(c, xfer);
+	return snti_list_empty(&c->streams) ? SNTI_AGAIN : shm_offer(c, xfer);
 }
 
 int shm_send(struct snti_conn *conn, struct snti_xfer *xfer)
@@ -342,7 +342,7 @@ static int recv_slow(struct shm_conn *c, struct snti_xfer *xfer)
 	struct shm_early *early;
 
 	if (c->base.status)
-		return c->base.status == SNT_BUSY ? SNT_AGAIN : c->base.status;
+		return c->base.status == SNT_BUSY ? SNTI_AGAIN : c->base.status;
 	xfer->status = SNT_BUSY;
 	early = snti_list_empty(&c->early) ? NULL : shm_early_find(c, xfer->lane);
 	if (early)

@@ -223,7 +223,7 @@ static int listen_on(const struct snti_address *address, int only6, int backlog)
 	return -1;
 }
 
-int snti_socket_listen(struct snti_address *address, int backlog, int *fd)
+static int try_listen(struct snti_address *address, int backlog, int *fd)
 {
 	struct snti_address any = { .port = address->port, .family = 6 };
 
@@ -234,7 +234,26 @@ int snti_socket_listen(struct snti_address *address, int backlog, int *fd)
 	}
 	if (*fd >= 0 && write_back_port(*fd, address) != 0)
 		snti_socket_close(fd);
-	return *fd >= 0 ? 0 : fail_with_errno("cannot listen on", address);
+	return *fd >= 0 ? 0 : -1;
+}
+
+int snti_socket_listen(struct snti_address *address, int backlog, int *fd)
+{
+	return try_listen(address, backlog, fd) == 0 ? 0 : fail_with_errno("cannot listen on", address);
+}
+
+int snti_socket_listen_first(struct snti_address *address, const uint16_t *ports, int count, int *fd)
+{
+	int failed = -1;
+
+	for (int i = 0; i < count && failed != 0; i++) {
+		address->port = ports[i];
+		failed = try_listen(address, SOMAXCONN, fd);
+		if (failed != 0 && errno != EADDRINUSE)
+			return fail_with_errno("cannot listen on", address);
+	}
+	return failed == 0 ? 0 : snti_fail(SNT_EDEVICE, "others listen on all %d ports of this job, the last one is %u: start with "
+					   "srun --mpi=pmi2, or set SNT_RANK, SNT_SIZE and SNT_ADDRESS", count, address->port);
 }
 
 int snti_socket_connect(const struct snti_address *address, int *fd)

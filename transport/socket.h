@@ -43,6 +43,8 @@ int snti_address_in_subnet(const struct snti_address *address, const char *subne
 /* Listens on @address; port 0: any free one, written back to @address. family 0: every
  * address of both families (one dual-stack socket; IPv4 only where there is no IPv6). */
 int snti_socket_listen(struct snti_address *address, int backlog, int *fd);
+/* Listens on the first of @ports that nobody else has, and leaves it in @address. */
+int snti_socket_listen_first(struct snti_address *address, const uint16_t *ports, int count, int *fd);
 /* Starts to connect; writable when it is decided, then ask snti_socket_connected(). */
 int snti_socket_connect(const struct snti_address *address, int *fd);
 

@@ -28,6 +28,7 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 		port->guests[i].fd = -1;
 	port->listener.kind = TCP_LISTENER;
 	port->local_only = options->local_only;
+	port->timeout_ms = options->timeout_ms;
 	memcpy(port->secret, options->secret, sizeof port->secret);
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (port->epoll < 0)

@@ -134,6 +134,7 @@ struct tcp_port {
 	uint16_t number;                /* the TCP port, host order */
 	uint64_t ticket;
 	int local_only;
+	uint32_t timeout_ms;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
 	size_t hot_count;

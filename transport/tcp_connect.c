@@ -4,6 +4,7 @@
 #define _GNU_SOURCE                /* accept4 */
 #endif
 #include <errno.h>
+#include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -33,11 +34,11 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 	return epoll_ctl(port->epoll, how, socket->fd, &event);
 }
 
-static void tune(int fd)
+static void tune(const struct tcp_port *port, int fd)
 {
-	int on = 1, timeout = (int)snti_settings()->timeout_ms;
+	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
 
-	/* All of them only make it faster or noticed sooner. */
+	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
@@ -146,7 +147,7 @@ static int dial(struct tcp_socket *s)
 	s->fd = socket(at.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fd < 0)
 		return -1;
-	tune(s->fd);
+	tune(tcp_port_of(s->conn), s->fd);
 	if ((!connect(s->fd, (struct sockaddr *)&at, size) || errno == EINPROGRESS || errno == EINTR) &&
 	    !tcp_interest(s, EPOLLOUT)) {
 		s->phase = TCP_DIALING;
@@ -243,7 +244,7 @@ int tcp_connect(struct snti_conn *base, const struct snti_address *theirs)
 
 	tcp_conn_init(conn);
 	if (tcp_reaches(base->port, theirs)) {
-		tcp_fail(conn, snti_fail(SNT_EUNSUPPORTED, "tcp: the address of rank %d makes no sense", base->peer));
+		tcp_fail(conn, snti_fail(SNT_EUNREACHABLE, "tcp: the address of rank %d makes no sense", base->peer));
 		return base->status;
 	}
 	conn->theirs = *theirs;
@@ -387,7 +388,7 @@ int tcp_welcome(struct tcp_port *port)
 		fd = accept4(port->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (fd < 0)
 			break;
-		tune(fd);
+		tune(port, fd);
 		event.data.ptr = &guest->source;
 		if (epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event)) {
 			close(fd);

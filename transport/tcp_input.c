@@ -406,7 +406,7 @@ int tcp_recv(struct snti_conn *base, struct snti_xfer *xfer)
 	struct tcp_entry *entry;
 
 	if (base->status == SNT_BUSY)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	if (!conn->entries)
 		return base->status;
 	entry = tcp_entry_find(conn, xfer->lane);

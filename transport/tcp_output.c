@@ -204,7 +204,7 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	struct tcp_conn *conn = (struct tcp_conn *)base;
 
 	if (base->status == SNT_BUSY)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	if (conn->over && !base->status)
 		tcp_fail(conn, snti_fail(SNT_EPEER, "tcp: rank %d has hung up", base->peer));
 	if (base->status)
@@ -213,7 +213,7 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	int eager = xfer->size <= conn->credit_bytes && conn->credit_messages;
 
 	if (!eager && conn->announcing == TCP_MESSAGES)
-		return SNT_AGAIN;
+		return SNTI_AGAIN;
 	xfer->private = eager ? conn : NULL;
 	xfer->number = conn->next_number++;
 	if (eager) {

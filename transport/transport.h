@@ -16,6 +16,9 @@
 
 struct snti_transport;
 
+/* Beside the statuses of sennit.h: not taken, or not now; ask again after progress. */
+#define SNTI_AGAIN 2
+
 /* Memory that peers can map (snt_alloc): which file, and where in it. */
 struct snti_memory {
 	uint64_t id;            /* of the allocation, never used twice in this process */
@@ -56,6 +59,7 @@ struct snti_address { unsigned char bytes[SNTI_ADDRESS_BYTES]; };
 struct snti_port_options {
 	const unsigned char *secret;    /* 32 bytes that all members of the job share */
 	int local_only;                 /* loopback suffices: all ranks are on this host */
+	uint32_t timeout_ms;            /* for how long the team waits while nothing moves; 0: the system's own limits */
 };
 
 struct snti_port {
@@ -83,7 +87,7 @@ struct snti_transport {
 	 * something. Failures of conns are in the conn and its xfers; negative: the port failed. */
 	int  (*poll)(struct snti_port *port);
 	/* Before sleeping: from now on whatever gives poll work makes wake_fd readable.
-	 * SNT_AGAIN: there is work now, do not sleep. Ends at the next poll. */
+	 * SNTI_AGAIN: there is work now, do not sleep. Ends at the next poll. */
 	int  (*arm)(struct snti_port *port);
 
 	/* Where this port can be reached. */
@@ -103,11 +107,11 @@ struct snti_transport {
 	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
 	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
 
-	/* 0: taken, watch xfer->status (which may be done already); SNT_AGAIN: not taken, offer
+	/* 0: taken, watch xfer->status (which may be done already); SNTI_AGAIN: not taken, offer
 	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may
 	 * be changed, a recv's when its data is in place. A message whose size or fingerprint
 	 * is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
-	 * accept has been called (SNT_AGAIN until it is up). */
+	 * accept has been called (SNTI_AGAIN until it is up). */
 	int  (*send)(struct snti_conn *conn, struct snti_xfer *xfer);
 	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
 	/* 0 when all that send completed has left this process or the peer has it; SNT_BUSY. */
