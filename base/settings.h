@@ -46,7 +46,7 @@
 	  "Sockets between two ranks over TCP.") \
 	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "256K",  0, 1 << 30, \
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
-	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "256K",  4096, 1 << 30, \
+	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.")
 
 struct snti_settings {

@@ -69,7 +69,7 @@ static int choose(const struct snt_op *op, struct snti_choice *choice)
 	struct snti_question question = {
 		.collective = op->call.collective, .size = team->size, .node_size = team->node_size,
 		.bytes = (uint64_t)l->extents[SNTI_TMP].count * l->width,
-		.unequal_blocks = l->extents[SNTI_TMP].counts != NULL,
+		.unequal_blocks = l->extents[SNTI_TMP].counts != NULL, .slice = team->slice,
 	};
 
 	if (is_point_to_point(&op->call)) {

@@ -20,68 +20,88 @@ struct rule {
 	const char *name;
 	uint32_t slices;        /* 0: as the algorithm does best */
 	uint32_t most_nodes;    /* not 0: only with several ranks on each of several nodes, at most so many */
+	int networked;          /* only where a message has to leave the memory that the ranks share */
 };
 
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0 },    /* as many bytes as a ring, half the rounds */
-	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0 },
-	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0, 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0, 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0, 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0 },
-	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0, 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0, 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0, 0 },
-	{ SNT_GATHER, 8, 0, ANY, "linear", 0, 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0, 0 },
-	{ SNT_SCATTER, 8, 0, ANY, "linear", 0, 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0, 0 },
-	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0 },
+	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0, 0 },    /* as many bytes as a ring, half the rounds */
+	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, 1 },
+	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, 0 },
+	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX, 0 },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
+	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
+	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0, 0, 0 },
+	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
+	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
+	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0, 0, 0 },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0, 0, 0 },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0, 0, 0 },
+	{ SNT_GATHER, 8, 0, ANY, "linear", 0, 0, 0 },
+	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
+	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0, 0, 0 },
+	{ SNT_SCATTER, 8, 0, ANY, "linear", 0, 0, 0 },
+	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
+	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0, 0, 0 },
+	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, 0 },
 };
 
-enum { SLICE_BYTES = 128 << 10, MOST_SLICES = 4096 };
+enum { SLICE_BYTES = 128 << 10, DEEP_SLICE_BYTES = 512 << 10, MOST_SLICES = 4096 };
 
-/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank. */
-static const struct { enum snt_collective collective; const char *name; uint32_t parts, window; } pipelines[] = {
-	{ SNT_ALLREDUCE, "ring", 0, 4 },
-	{ SNT_ALLREDUCE, "bidirectional", 0, 4 },
-	{ SNT_ALLREDUCE, "hierarchical", 0, 4 },
-	{ SNT_ALLREDUCE, "tree", 2, 8 },
-	{ SNT_ALLREDUCE, "circulant", 2, 4 },
-	{ SNT_REDUCE_SCATTER, "ring", 0, 4 },
-	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4 },
-	{ SNT_REDUCE_SCATTER, "circulant", 2, 4 },
-	{ SNT_ALLGATHER, "ring", 0, 4 },
-	{ SNT_BROADCAST, "chain", 1, 8 },
-	{ SNT_BROADCAST, "scatter_allgather", 0, 4 },
-	{ SNT_REDUCE, "ring", 0, 4 },
-	{ SNT_REDUCE, "binomial", 1, 4 },
+/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank.
+ * @deep: a message passes through ranks that would wait for each other were it not cut. */
+static const struct pipeline {
+	enum snt_collective collective;
+	const char *name;
+	uint32_t parts, window;
+	int deep;
+} pipelines[] = {
+	{ SNT_ALLREDUCE, "ring", 0, 4, 0 },
+	{ SNT_ALLREDUCE, "bidirectional", 0, 4, 0 },
+	{ SNT_ALLREDUCE, "hierarchical", 0, 4, 1 },
+	{ SNT_ALLREDUCE, "tree", 2, 8, 1 },
+	{ SNT_ALLREDUCE, "circulant", 2, 4, 0 },
+	{ SNT_REDUCE_SCATTER, "ring", 0, 4, 0 },
+	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4, 0 },
+	{ SNT_REDUCE_SCATTER, "circulant", 2, 4, 0 },
+	{ SNT_ALLGATHER, "ring", 0, 4, 0 },
+	{ SNT_BROADCAST, "chain", 1, 8, 1 },
+	{ SNT_BROADCAST, "scatter_allgather", 0, 4, 0 },
+	{ SNT_REDUCE, "ring", 0, 4, 0 },
+	{ SNT_REDUCE, "binomial", 1, 4, 1 },
 };
+
+static uint64_t wire_slice(const struct snti_question *q)
+{
+	return q->slice ? q->slice : SLICE_BYTES;
+}
+
+static uint32_t count_slices(const struct snti_question *q, const struct pipeline *pipeline)
+{
+	uint64_t message = q->bytes / (pipeline->parts ? pipeline->parts : q->size), slice = wire_slice(q), slices;
+
+	if (pipeline->deep && q->size > 2 && slice > DEEP_SLICE_BYTES)
+		slice = DEEP_SLICE_BYTES;
+	slices = message / slice + (message % slice != 0);
+	return slices > MOST_SLICES ? MOST_SLICES : slices ? (uint32_t)slices : 1;
+}
 
 static void default_slices(const struct snti_question *q, struct snti_choice *choice)
 {
 	choice->slices = choice->window = 1;
 	for (size_t i = 0; i < sizeof(pipelines) / sizeof(pipelines[0]); i++) {
-		uint64_t message = q->bytes / (pipelines[i].parts ? pipelines[i].parts : q->size);
-		uint64_t slices = message / SLICE_BYTES + (message % SLICE_BYTES != 0);
-
 		if (pipelines[i].collective != q->collective || strcmp(pipelines[i].name, choice->algorithm->name))
 			continue;
-		choice->slices = slices > MOST_SLICES ? MOST_SLICES : slices ? (uint32_t)slices : 1;
+		choice->slices = count_slices(q, &pipelines[i]);
 		choice->window = choice->slices < pipelines[i].window ? choice->slices : pipelines[i].window;
 	}
 }
@@ -99,7 +119,7 @@ static int try_rule(const struct rule *rule, const struct snti_question *q, stru
 	const struct snti_algorithm *a;
 
 	if (rule->collective != q->collective || q->size > rule->most_ranks ||
-	    q->bytes < rule->least || q->bytes > rule->most || !fits_nodes(rule, q))
+	    (rule->networked && wire_slice(q) <= SLICE_BYTES) || q->bytes < rule->least || q->bytes > rule->most || !fits_nodes(rule, q))
 		return 0;
 	a = snti_algorithm_find(rule->collective, rule->name);
 	if (!a || (a->needs_equal_blocks && q->unequal_blocks) ||

@@ -10,6 +10,7 @@ struct snti_question {
 	uint32_t size, node_size;       /* ranks; ranks per host (== size: one host; 0 uneven) */
 	uint64_t bytes;                 /* of the whole vector */
 	int unequal_blocks;
+	uint64_t slice;                 /* of the slowest wire between them, see struct snti_transport; 0: shared memory's */
 };
 
 struct snti_choice {

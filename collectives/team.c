@@ -120,6 +120,31 @@ static void count_hosts(struct snt_team *team)
 			team->node_size = 0;
 }
 
+/* The wire between @rank and rank 0, as the cards tell it to everybody. */
+static const struct snti_transport *wire_to_first(const struct snt_team *team, int rank)
+{
+	const struct snti_card *card = &team->cards[rank], *first = &team->cards[0];
+
+	for (uint32_t i = 0; i < team->preferred_count; i++) {
+		uint32_t index = team->preferred[i];
+		const struct snti_transport *transport = snti_transports[index];
+
+		if (card->ports & first->ports & 1u << index && (!transport->within_host || card->host == first->host))
+			return transport;
+	}
+	return NULL;
+}
+
+static void find_slice(struct snt_team *team)
+{
+	for (int r = 1; r < team->size; r++) {
+		const struct snti_transport *wire = wire_to_first(team, r);
+
+		if (wire && wire->slice > team->slice)
+			team->slice = wire->slice;
+	}
+}
+
 /* Hosts first, so that a job on one host opens nothing to the network. */
 static int share_cards(struct snt_team *team, uint64_t deadline)
 {
@@ -173,6 +198,7 @@ static int team_init(struct snt_team *team, struct snt_team_options *options)
 	status = share_cards(team, deadline);
 	if (!status) {
 		count_hosts(team);
+		find_slice(team);
 		set_patience(team);
 	}
 	return status;

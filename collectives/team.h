@@ -28,6 +28,7 @@ struct snti_cached_plan {
 struct snt_team {
 	int rank, size, local_rank, local_size;
 	uint32_t node_size;          /* ranks per host when that is the same everywhere and in order; else 0 */
+	uint64_t slice;              /* of the slowest wire that any rank needs to reach rank 0; alike on all ranks */
 	uint32_t timeout_ms;
 	uint64_t spin_us, yields;    /* how long a wait spins, how often it then yields before it sleeps */
 	char *algorithms;

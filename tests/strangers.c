@@ -423,6 +423,11 @@ void strangers_expect_log(const char *text)
 	snt_log_to(listen_to_log, NULL);
 }
 
+int strangers_log_waits(void)
+{
+	return wanted_text && !wanted_seen;
+}
+
 int strangers_log_is_right(void)
 {
 	if (lines > LINES_MOST)

@@ -69,5 +69,7 @@ int strangers_count_files(void);
 void strangers_expect_log(const char *text);
 /* Whether it was, and no flood of them came. */
 int strangers_log_is_right(void);
+/* Whether what is expected has not been logged yet. */
+int strangers_log_waits(void);
 
 #endif

@@ -78,7 +78,8 @@ static int is_a_reason(const struct job_result *result, int culprit)
 {
 	char name[16];
 
-	snprintf(name, sizeof(name), "rank %d", culprit);
+	/* A rank that comes when rank 0 has given up already finds rank 0 gone. */
+	snprintf(name, sizeof(name), "rank %d", strstr(result->text, "rank 0 has ended") ? 0 : culprit);
 	return (result->error == SNT_EPEER || result->error == SNT_EABORTED || result->error == SNT_ETIMEOUT) &&
 	       strstr(result->text, name);
 }

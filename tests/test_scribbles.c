@@ -81,7 +81,7 @@ static void do_something(struct duel *d)
 		xfer->fold = NULL;
 		status = snti_send(&d->victim->base, xfer);
 	}
-	assert_true(status <= 0 || status == SNT_AGAIN);
+	assert_true(status <= 0 || status == SNTI_AGAIN);
 	if (status)
 		xfer->status = 0;
 }

@@ -60,6 +60,32 @@ static const char *chosen_on(uint32_t nodes, uint32_t node_size, uint64_t bytes,
 	return choice.algorithm->name;
 }
 
+/* A wire that wants long messages gets them; where ranks pass a message on it is cut all the same. */
+static void slices_follow_the_wire(void **state)
+{
+	struct snti_question q = { .collective = SNT_ALLREDUCE, .size = 2, .node_size = 1, .bytes = 64 << 20 };
+	struct snti_choice choice;
+
+	(void)state;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_int_equal(choice.slices, 256);
+	q.slice = 8 << 20;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_int_equal(choice.slices, 4);
+	q.bytes = 1 << 20;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "oneshot");
+	q.slice = 0;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "ring");
+	q = (struct snti_question){ .collective = SNT_BROADCAST, .size = 4, .node_size = 1, .bytes = 8 << 20, .slice = 8 << 20 };
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_int_equal(choice.slices, 16);
+	q.size = 2;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_int_equal(choice.slices, 1);
+}
+
 static void several_ranks_on_each_of_several_nodes_get_hierarchical(void **state)
 {
 	struct snti_question uneven = { .collective = SNT_ALLREDUCE, .size = 8, .node_size = 0, .bytes = 1 << 20 };
@@ -189,6 +215,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_table_has_an_answer_for_every_question),
 		cmocka_unit_test(small_and_large_calls_get_different_algorithms),
+		cmocka_unit_test(slices_follow_the_wire),
 		cmocka_unit_test(several_ranks_on_each_of_several_nodes_get_hierarchical),
 		cmocka_unit_test(hierarchical_goes_across_in_no_more_rounds_than_what_it_stands_before),
 		cmocka_unit_test(the_first_override_that_fits_wins),

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -248,6 +249,8 @@ void snti_guests_close(struct snti_exchange *x)
 {
 	if (x->guests == NULL)
 		return;
+	/* For all who inherited it: otherwise the kernel would go on taking late ranks into a queue that nobody serves. */
+	shutdown(x->guests->listener, SHUT_RDWR);
 	snti_socket_close(&x->guests->listener);
 	for (int i = 0; i < GUESTS; i++)
 		snti_socket_close(&x->guests->places[i].fd);

@@ -36,12 +36,16 @@ static int wait_for(struct attempt *at, short events)
 static int connect_one(struct attempt *at)
 {
 	int status = snti_socket_connect(at->address, &at->fd), error;
+	char text[SNTI_ADDRESS_TEXT];
 
 	if (status != 0)
 		return status;
 	if (wait_for(at, POLLOUT) != 0)
 		return SNT_BUSY;
 	error = snti_socket_connected(at->fd);
+	if (error == ECONNREFUSED && at->meeting->is_open && at->meeting->count == 1)
+		return snti_fail(SNT_EPEER, "rank 0 has ended or given up the start-up: nobody listens at %s any more",
+				 snti_address_text(at->address, text));
 	if (error != 0)
 		snprintf(at->why, sizeof(at->why), "%s", strerror(error));
 	return error == 0 ? 0 : SNT_BUSY;

@@ -76,6 +76,7 @@ int snti_line_next(struct snti_line *line);
 struct snti_meeting {
 	int rank, ranks;
 	const char *source;            /* "the ticket", "torchrun", ... for messages */
+	int is_open;                   /* rank 0 listened before anybody was told where: a refusal means that it is gone */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	int listener;                  /* rank 0's; owned */
 	uint16_t port, others[SNTI_OTHER_PORTS];

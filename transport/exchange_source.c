@@ -36,6 +36,7 @@ int snti_meeting_from_ticket(const struct snt_ticket *ticket, struct snti_meetin
 		if (meeting->count == 0 || !snti_address_equal(&parts.addresses[i], &meeting->addresses[0]))
 			meeting->addresses[meeting->count++] = parts.addresses[i];
 	explicit_bzero(parts.secret, sizeof(parts.secret));
+	meeting->is_open = 1;
 	if (meeting->rank != 0)
 		snti_ticket_drop(parts.id);
 	else

@@ -177,6 +177,7 @@ static int tcp_arm(struct snti_port *base)
 
 const struct snti_transport snti_tcp_transport = {
 	.name = "tcp",
+	.slice = (size_t)8 << 20,       /* each asks for leave first, and system calls want to be long */
 	.port_size = sizeof(struct tcp_port),
 	.conn_size = sizeof(struct tcp_conn),
 	.open = tcp_open,

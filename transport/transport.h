@@ -78,6 +78,8 @@ struct snti_conn {
 
 struct snti_transport {
 	const char *name;
+	int within_host;                /* reaches ranks of the same host only */
+	size_t slice;                   /* bytes of a message from which longer ones move no faster: pipelines cut to it */
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
 	/* close accepts a port whose open failed, hang_up a conn that never came up. */
