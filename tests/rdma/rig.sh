@@ -18,7 +18,7 @@ expect() {
 	local wanted=$1 status=0
 	shift
 	"$@" >"$work/stdout" 2>"$work/stderr" || status=$?
-	[ $status -eq "$wanted" ] && return
+	[ "$status" -eq "$wanted" ] && return
 	complain "status $status instead of $wanted: $*"
 	tail -n 30 "$work/stdout" "$work/stderr"
 	return 1
@@ -29,30 +29,8 @@ expect() {
 check() { "$@" >/tmp/check 2>&1 || { complain "failed: $*"; cat /tmp/check; }; }
 fault() { "$rdma/fault" "$@"; }
 
-listening() {
-	local tries
-	for ((tries = 0; tries < 300; tries++)); do
-		! ss -Htln "sport = :$1" | grep -q . || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
-# between PORT COMMAND...: on rxe0 with a server that listens at that TCP port, then with a client on rxe1.
-# The status is 0 if both succeed.
-between() {
-	local port=$1 server status=0
-	shift
-	timeout 90 "$1" -d rxe0 "${@:2}" >/tmp/server 2>&1 &
-	server=$!
-	listening "$port" || status=1
-	timeout 60 "$1" -d rxe1 "${@:2}" 10.0.0.1 || status=1
-	wait $server || { cat /tmp/server; status=1; }
-	return $status
-}
-
-pingpong() { between 18515 ibv_rc_pingpong -g 1 "$@"; }
-write_bandwidth() { between 18515 ib_write_bw -x 1 -F -m 4096 -s 65536 -n "$1"; }
+pingpong() { "$rdma/pair" ibv_rc_pingpong -g 1 "$@"; }
+write_bandwidth() { "$rdma/pair" ib_write_bw -x 1 -F -m 4096 -s 65536 -n "$1"; }
 
 crossed() { cat /sys/class/net/port0/statistics/tx_packets; }
 hardware() { cat "/sys/class/infiniband/$1/ports/1/hw_counters/$2"; }
@@ -122,7 +100,7 @@ command_and_output() {
 		echo done >/dev/stdout
 		sleep 902 &
 		exit 3' argument0 'two words' '*' '' || return
-	diff <(printf '%s|' "$PWD" "$RIG_TEST" 'two words' '*' ''; echo; seq 1 100000; echo done) "$work/stdout" |
+	diff <(printf '%s|' "$PWD" "$RIG_TEST" 'two words' '*' ''; echo; seq 1 100000; echo 'done') "$work/stdout" |
 		head -n 10 | grep . && complain "output (>) is not what was to come (<)"
 	grep -v '^rdma/vm: KVM' "$work/stderr" | diff - <(echo complaint) || complain "wrong output on stderr"
 	[ "$(cat "$work/kept/file")" = kept ] || complain "what was written in a --write folder is not there"
@@ -140,9 +118,9 @@ the_end() {
 	[ -z "$(left)" ] || complain "left after the time limit: $(left)"
 	"$vm" --timeout 60 -- sleep 1000 >/dev/null 2>&1 &
 	local one=$!
-	until pgrep -f "qemu.*$work/tm[p]" >/dev/null || ! kill -0 $one; do sleep 0.1; done
-	kill $one
-	wait $one
+	until pgrep -f "qemu.*$work/tm[p]" >/dev/null || ! kill -0 "$one"; do sleep 0.1; done
+	kill "$one"
+	wait "$one"
 	[ -z "$(left)" ] || complain "left after SIGTERM: $(left)"
 	unset TMPDIR
 }
