@@ -74,7 +74,7 @@ faults() {
 	becomes '4: ACTIVE'
 	check pingpong -n 10
 
-	fault memlock 65536 ibv_rc_pingpong -d rxe0 -g 1 -s 1048576 >/tmp/memlock 2>&1 &&
+	fault memlock 65536 timeout 20 ibv_rc_pingpong -d rxe0 -g 1 -s 1048576 >/tmp/memlock 2>&1 &&
 		complain "1 MiB was registered under a limit of 64 KiB"
 	grep -q "register MR" /tmp/memlock || complain "the limit gave: $(cat /tmp/memlock)"
 	fault kill 1 bash -c 'sleep 901 & wait' || status=$?
