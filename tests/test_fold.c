@@ -290,6 +290,32 @@ static void a_large_fold_gives_the_bits_of_the_scalar_one(void **state)
 	free(d);
 }
 
+/* Vectors are asked together whether they have one, and settled only then. */
+static void one_nan_in_any_place_becomes_the_one_nan(void **state)
+{
+	enum { COUNT = 2500 };
+	static unsigned char left[COUNT * 8], right[COUNT * 8], got[COUNT * 8];
+
+	(void)state;
+	memset(left, 0x3c, sizeof(left));
+	memset(right, 0x3c, sizeof(right));
+	for (const char *const *v = variants; *v; v++)
+		for (int type = SNT_FLOAT16; type <= SNT_FLOAT64; type++) {
+			snti_fold_fn *fn = snti_fold_variant(*v, type, SNT_SUM);
+			uint64_t ordinary = load(type, left, 0), odd_nan = cut(type, ~UINT64_C(0)) ^ 2;
+
+			for (size_t at = 0; fn && at < COUNT; at += at < 300 ? 1 : 41) {
+				unsigned char *side = at % 2 ? left : right;
+
+				store(type, side, at, odd_nan);
+				fn(got, left, right, COUNT);
+				store(type, side, at, ordinary);
+				check_element(*v, type, SNT_SUM, odd_nan, ordinary, load(type, got, at));
+				check_element(*v, type, SNT_SUM, ordinary, ordinary, load(type, got, at ? 0 : 1));
+			}
+		}
+}
+
 static void there_is_a_fold_for_every_pair_that_makes_sense(void **state)
 {
 	(void)state;
@@ -391,6 +417,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_variant_gives_the_same_bits_as_plain_arithmetic),
 		cmocka_unit_test(a_large_fold_gives_the_bits_of_the_scalar_one),
+		cmocka_unit_test(one_nan_in_any_place_becomes_the_one_nan),
 		cmocka_unit_test(there_is_a_fold_for_every_pair_that_makes_sense),
 		cmocka_unit_test(all_16_bit_floats_survive_the_way_through_float32),
 		cmocka_unit_test(every_16_bit_float_folds_right_with_awkward_ones),
