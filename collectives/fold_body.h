@@ -3,7 +3,7 @@
  *
  * Included by fold_scalar.c, fold_avx2.c, ...; the flags of each decide what the loops become,
  * so all of them give the same bits. A file that has included fold_vector.h before adds and multiplies
- * 16-bit floats by that. */
+ * 16-bit floats by that, and sums many vectors at once. */
 #ifndef COLLECTIVES_FOLD_BODY_H
 #define COLLECTIVES_FOLD_BODY_H
 
@@ -121,6 +121,11 @@ FOLD_BFLOAT16(product_bfloat16, *)
 
 FOLD_SMALL(sum, +)
 FOLD_SMALL(product, *)
+
+FOLD_MANY(sum_many_32, uint32_t, FOLD_AS_IT_IS)
+FOLD_MANY(sum_many_64, uint64_t, FOLD_AS_IT_IS)
+FOLD_MANY(sum_many_float32, float, FOLD_SETTLED_FLOATS)
+FOLD_MANY(sum_many_float64, double, FOLD_SETTLED_DOUBLES)
 #endif
 
 /* ---- what a table gets -------------------------------------------------- */
@@ -133,13 +138,13 @@ FOLD_SMALL(product, *)
 	[SNT_SUM] = sum_##type, [SNT_PRODUCT] = product_##type, [SNT_MIN] = min_##type, [SNT_MAX] = max_##type
 
 /* All that wider instructions speed up: the tables of the vector files are just this. */
-#define FOLD_VECTOR_TABLE { { \
+#define FOLD_VECTOR_TABLE { .fold = { \
 	[SNT_INT8] = { FOLD_INTEGER_ROW(int, 8) },   [SNT_UINT8] = { FOLD_INTEGER_ROW(uint, 8) }, \
 	[SNT_INT16] = { FOLD_INTEGER_ROW(int, 16) }, [SNT_UINT16] = { FOLD_INTEGER_ROW(uint, 16) }, \
 	[SNT_INT32] = { FOLD_INTEGER_ROW(int, 32) }, [SNT_UINT32] = { FOLD_INTEGER_ROW(uint, 32) }, \
 	[SNT_INT64] = { FOLD_INTEGER_ROW(int, 64) }, [SNT_UINT64] = { FOLD_INTEGER_ROW(uint, 64) }, \
 	[SNT_FLOAT16] = { FOLD_FLOAT_ROW(float16) }, [SNT_BFLOAT16] = { FOLD_FLOAT_ROW(bfloat16) }, \
 	[SNT_FLOAT32] = { FOLD_FLOAT_ROW(float32) }, [SNT_FLOAT64] = { FOLD_FLOAT_ROW(float64) }, \
-} }
+}, .sum_many = FOLD_MANY_TABLE }
 
 #endif

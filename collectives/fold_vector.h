@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* fold_vector.h - folds written in vectors: of 16-bit floats.
+/* fold_vector.h - folds written in vectors: of 16-bit floats, and of many sources in one pass.
  *
  * To ask of each result whether it is a NaN and to mend it costs more than the addition. So here all results of a block
  * are asked together, and mended where they are stored, if there was one: a NaN of float32 is still one when it has
@@ -15,12 +15,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "collectives/fold_float.h"
+#include "collectives/fold_table.h"
+
 #define FOLD_STEP (4 * FOLD_VECTOR_BYTES)     /* folded without looking anywhere else */
 #define FOLD_BLOCK 4096                         /* in the first cache still when it has to be settled */
 #define FOLD_INLINE static inline __attribute__((always_inline))
 
 /* Like fold_floats, at any address. */
 typedef uint32_t fold_words __attribute__((vector_size(FOLD_VECTOR_BYTES)));
+typedef uint64_t fold_long_words __attribute__((vector_size(FOLD_VECTOR_BYTES)));
 
 FOLD_INLINE fold_words fold_load(const void *from)
 {
@@ -90,5 +94,60 @@ FOLD_INLINE void fold_store(void *to, fold_words words)
 		if (whole < count * sizeof(uint16_t)) \
 			rest(d + whole, l + whole, r + whole, count - whole / sizeof(uint16_t)); \
 	}
+
+/* ---- many vectors in one pass ------------------------------------------- */
+
+/* Every source has been read up to the end of a step before the step is written: dst may be any of them. A NaN among the
+ * operands is one in the sum, so settling at the end gives what settling after each addition gives. */
+#define FOLD_MANY_STEPS(name, element, settle) \
+	FOLD_INLINE void name(char *dst, const char *const *sources, unsigned number, size_t bytes) \
+	{ \
+		typedef element vector __attribute__((vector_size(FOLD_VECTOR_BYTES))); \
+		for (size_t at = 0; at < bytes; at += FOLD_STEP) { \
+			const char *s = sources[0] + at; \
+			char *d = dst + at; \
+			vector x0 = (vector)fold_load(s), x1 = (vector)fold_load(FOLD_AT(s, 1)); \
+			vector x2 = (vector)fold_load(FOLD_AT(s, 2)), x3 = (vector)fold_load(FOLD_AT(s, 3)); \
+			for (unsigned j = 1; j < number; j++) { \
+				s = sources[j] + at; \
+				x0 += (vector)fold_load(s); \
+				x1 += (vector)fold_load(FOLD_AT(s, 1)); \
+				x2 += (vector)fold_load(FOLD_AT(s, 2)); \
+				x3 += (vector)fold_load(FOLD_AT(s, 3)); \
+			} \
+			fold_store(d, (fold_words)settle(x0)); \
+			fold_store(FOLD_AT(d, 1), (fold_words)settle(x1)); \
+			fold_store(FOLD_AT(d, 2), (fold_words)settle(x2)); \
+			fold_store(FOLD_AT(d, 3), (fold_words)settle(x3)); \
+		} \
+	}
+
+/* The usual numbers are constants to the compiler, which keeps the sources in registers then. */
+#define FOLD_MANY(name, element, settle) \
+	FOLD_MANY_STEPS(name##_steps, element, settle) \
+	static size_t name(void *dst, const void *const *sources, unsigned number, size_t count) \
+	{ \
+		size_t bytes = count * sizeof(element) / FOLD_STEP * FOLD_STEP; \
+		const char *s[SNTI_FOLD_MOST]; \
+		for (unsigned i = 0; i < SNTI_FOLD_MOST; i++) \
+			s[i] = sources[i < number ? i : 0]; \
+		if (number == 4) \
+			name##_steps(dst, s, 4, bytes); \
+		else if (number == 8) \
+			name##_steps(dst, s, 8, bytes); \
+		else \
+			name##_steps(dst, s, number, bytes); \
+		return bytes / sizeof(element); \
+	}
+
+#define FOLD_AS_IT_IS(x) (x)
+#define FOLD_SETTLED(words, x, nan) (((words)(x) & (words)((x) == (x))) | ((words)((x) != (x)) & (nan)))
+#define FOLD_SETTLED_FLOATS(x) FOLD_SETTLED(fold_words, x, NAN_FLOAT32)
+#define FOLD_SETTLED_DOUBLES(x) FOLD_SETTLED(fold_long_words, x, NAN_FLOAT64)
+
+#define FOLD_MANY_TABLE { \
+	[SNT_INT32] = sum_many_32, [SNT_UINT32] = sum_many_32, [SNT_INT64] = sum_many_64, [SNT_UINT64] = sum_many_64, \
+	[SNT_FLOAT32] = sum_many_float32, [SNT_FLOAT64] = sum_many_float64, \
+}
 
 #endif
