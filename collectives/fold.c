@@ -23,7 +23,7 @@ static const struct variant {
 #endif
 };
 
-enum { VARIANTS = sizeof(variants) / sizeof(*variants) };
+enum { VARIANTS = sizeof(variants) / sizeof(*variants), BLOCK = 4096 };
 
 static struct snti_fold_table merged;
 static pthread_once_t merged_once = PTHREAD_ONCE_INIT;
@@ -35,10 +35,13 @@ static int can_run(const struct variant *variant)
 
 static void lay_over(struct snti_fold_table *under, const struct snti_fold_table *over)
 {
-	for (int type = 0; type < SNT_TYPE_COUNT; type++)
+	for (int type = 0; type < SNT_TYPE_COUNT; type++) {
 		for (int fold = 0; fold < SNT_FOLD_COUNT; fold++)
 			if (over->fold[type][fold])
 				under->fold[type][fold] = over->fold[type][fold];
+		if (over->sum_many[type])
+			under->sum_many[type] = over->sum_many[type];
+	}
 }
 
 static void merge(void)
@@ -61,12 +64,55 @@ snti_fold_fn *snti_fold_function(enum snt_type type, enum snt_fold fold)
 	return look_up(&merged, type, fold);
 }
 
-snti_fold_fn *snti_fold_variant(const char *variant, enum snt_type type, enum snt_fold fold)
+static const struct snti_fold_table *find(const char *variant)
 {
 	for (size_t i = 0; i < VARIANTS; i++)
 		if (!strcmp(variant, variants[i].name))
-			return can_run(&variants[i]) ? look_up(variants[i].table, type, fold) : NULL;
+			return can_run(&variants[i]) ? variants[i].table : NULL;
 	return NULL;
+}
+
+snti_fold_fn *snti_fold_variant(const char *variant, enum snt_type type, enum snt_fold fold)
+{
+	const struct snti_fold_table *table = find(variant);
+
+	return table ? look_up(table, type, fold) : NULL;
+}
+
+snti_sum_many_fn *snti_sum_many_variant(const char *variant, enum snt_type type)
+{
+	const struct snti_fold_table *table = find(variant);
+
+	return table && (unsigned)type < SNT_TYPE_COUNT ? table->sum_many[type] : NULL;
+}
+
+/* @count elements from byte @at on, two at a time; the sum on the way is kept apart, as dst may be a source whose turn is still to come. */
+static void fold_block(snti_fold_fn *pair, char *dst, const void *const *sources, unsigned number, size_t at, size_t count)
+{
+	char sum[BLOCK];
+	const char *left = (const char *)sources[0] + at;
+
+	for (unsigned i = 1; i < number; i++) {
+		char *to = i + 1 < number ? sum : dst + at;
+
+		pair(to, left, (const char *)sources[i] + at, count);
+		left = to;
+	}
+}
+
+void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const void *const *sources, unsigned number,
+		    size_t count)
+{
+	snti_fold_fn *pair = snti_fold_function(type, fold);
+	snti_sum_many_fn *sum_many = fold == SNT_SUM || fold == SNT_AVERAGE ? merged.sum_many[type] : NULL;
+	size_t width = snt_type_size(type), done = sum_many ? sum_many(dst, sources, number, count) : 0;
+
+	while (done < count) {
+		size_t now = count - done < BLOCK / width ? count - done : BLOCK / width;
+
+		fold_block(pair, dst, sources, number, done * width, now);
+		done += now;
+	}
 }
 
 snti_scale_fn *snti_scale_function(enum snt_type type)

@@ -15,6 +15,17 @@ snti_fold_fn *snti_fold_function(enum snt_type type, enum snt_fold fold);
 /* The same from one source file, for tests and the benchmark: "scalar", "avx2", "avx512", "neon";
  * NULL where it has none or the processor cannot. */
 snti_fold_fn *snti_fold_variant(const char *variant, enum snt_type type, enum snt_fold fold);
+
+enum { SNTI_FOLD_MOST = 8 };
+/* @dst = sources[0] op sources[1] op ..., from left to right, with the bits that folding two at a time gives; 2 to
+ * SNTI_FOLD_MOST of @number. @dst may be any of @sources. @type and @fold go together. */
+void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const void *const *sources, unsigned number,
+		    size_t count);
+/* One pass over as many of @count elements as make whole steps of it; returns how many it has done. */
+typedef size_t snti_sum_many_fn(void *dst, const void *const *sources, unsigned number, size_t count);
+/* From one source file, or NULL; as above. */
+snti_sum_many_fn *snti_sum_many_variant(const char *variant, enum snt_type type);
+
 /* Divides by the number of ranks, in place: the end of SNT_AVERAGE. */
 snti_scale_fn *snti_scale_function(enum snt_type type);
 

@@ -8,20 +8,44 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-#define FOLD_HALF_LANES 16
+#define FOLD_VECTOR_BYTES 64
 typedef __m512 fold_floats;
+typedef __mmask16 fold_flags;
 
-static inline fold_floats fold_halves_load(const void *halves)
+#include "collectives/fold_vector.h"
+
+FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
+{
+	return _mm512_cmp_ps_mask(x, y, _CMP_UNORD_Q);
+}
+
+FOLD_INLINE int fold_any(fold_flags flags)
+{
+	return flags != 0;
+}
+
+FOLD_INLINE fold_floats fold_halves_load(const void *halves)
 {
 	return _mm512_cvtph_ps(_mm256_loadu_si256(halves));
 }
 
-static inline void fold_halves_store(void *halves, fold_floats f)
+FOLD_INLINE void fold_halves_store(void *halves, fold_floats f)
 {
-	__m512 nan = _mm512_castsi512_ps(_mm512_set1_epi32(0x7fc00000));   /* every NaN becomes the one */
-	__m512 settled = _mm512_mask_mov_ps(f, _mm512_cmp_ps_mask(f, f, _CMP_UNORD_Q), nan);
+	_mm256_storeu_si256(halves, _mm512_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 
-	_mm256_storeu_si256(halves, _mm512_cvtps_ph(settled, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+/* What is above half of the last place, or half and the place odd, rounds up: with the place's bit
+ * below it a half is above half. */
+FOLD_INLINE fold_words fold_pack_bfloat16(fold_floats low, fold_floats high)
+{
+	const __mmask32 odd = 0xaaaaaaaau;
+	__m512i one = _mm512_set1_epi16(1), half = _mm512_set1_epi16((short)0x8000);
+	__m512i l = _mm512_castps_si512(low), h = _mm512_castps_si512(high);
+	__m512i kept = _mm512_mask_blend_epi16(odd, _mm512_srli_epi32(l, 16), h);
+	__m512i lost = _mm512_mask_blend_epi16(odd, l, _mm512_slli_epi32(h, 16));
+	__m512i weight = _mm512_or_si512(lost, _mm512_and_si512(kept, one));
+
+	return (fold_words)_mm512_mask_add_epi16(kept, _mm512_cmpgt_epu16_mask(weight, half), kept, one);
 }
 
 #include "collectives/fold_body.h"

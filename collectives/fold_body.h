@@ -2,9 +2,8 @@
 /* fold_body.h - every fold as one formula and one loop, compiled once per instruction set.
  *
  * Included by fold_scalar.c, fold_avx2.c, ...; the flags of each decide what the loops become,
- * so all of them give the same bits. A file whose processor converts float16 itself defines,
- * before it includes this, FOLD_HALF_LANES, the type fold_floats (a vector of as many floats),
- * fold_halves_load() and fold_halves_store(). */
+ * so all of them give the same bits. A file that has included fold_vector.h before adds and multiplies
+ * 16-bit floats by that, and sums many vectors at once. */
 #ifndef COLLECTIVES_FOLD_BODY_H
 #define COLLECTIVES_FOLD_BODY_H
 
@@ -74,9 +73,6 @@ FOLD(product_float32, e_float32, e_uint32, settle_float(a * b))
 FOLD(sum_float64, e_float64, e_uint64, settle_double(a + b))
 FOLD(product_float64, e_float64, e_uint64, settle_double(a * b))
 
-FOLD(sum_bfloat16, e_uint16, e_uint16, bfloat16_of_float(float_of_bfloat16(a) + float_of_bfloat16(b)))
-FOLD(product_bfloat16, e_uint16, e_uint16, bfloat16_of_float(float_of_bfloat16(a) * float_of_bfloat16(b)))
-
 /* Minimum and maximum need no arithmetic: turning over all but the sign of negative floats
  * makes their bits ascend as signed integers, -0 below +0. Turning twice gives them back. */
 #define FOLD_TURN(bits, x) \
@@ -94,30 +90,42 @@ FOLD_ORDERED(bfloat16, 16, 0x7f80, NAN_BFLOAT16)
 FOLD_ORDERED(float32, 32, 0x7f800000, NAN_FLOAT32)
 FOLD_ORDERED(float64, 64, 0x7ff0000000000000, NAN_FLOAT64)
 
-#ifndef FOLD_HALF_LANES
-FOLD(sum_float16, e_uint16, e_uint16, float16_of_float(float_of_float16(a) + float_of_float16(b)))
-FOLD(product_float16, e_uint16, e_uint16, float16_of_float(float_of_float16(a) * float_of_float16(b)))
+#define FOLD_FLOAT16(name, operator) \
+	FOLD(name, e_uint16, e_uint16, float16_of_float(float_of_float16(a) operator float_of_float16(b)))
+#define FOLD_BFLOAT16(name, operator) \
+	FOLD(name, e_uint16, e_uint16, bfloat16_of_float(float_of_bfloat16(a) operator float_of_bfloat16(b)))
+
+#if !defined(FOLD_VECTOR_BYTES)
+FOLD_FLOAT16(sum_float16, +)
+FOLD_FLOAT16(product_float16, *)
+FOLD_BFLOAT16(sum_bfloat16, +)
+FOLD_BFLOAT16(product_bfloat16, *)
 #else
-/* Vectors of the processor's own conversions; what remains goes through a padded vector. */
-#define FOLD_HALVES(name, operator) \
+/* Less than a step of float16 is padded to one: conversion in software would take longer. */
+#define FOLD_FLOAT16_REST(name, step) \
 	static void name(void *dst, const void *left, const void *right, size_t count) \
 	{ \
-		const e_uint16 *l = left, *r = right; \
-		e_uint16 *d = dst; \
-		size_t i = 0, rest = count % FOLD_HALF_LANES * sizeof(*d); \
-		uint16_t a[FOLD_HALF_LANES] = { 0 }, b[FOLD_HALF_LANES] = { 0 }; \
-		for (; i + FOLD_HALF_LANES <= count; i += FOLD_HALF_LANES) \
-			fold_halves_store(d + i, fold_halves_load(l + i) operator fold_halves_load(r + i)); \
-		if (!rest) \
-			return; \
-		memcpy(a, l + i, rest); \
-		memcpy(b, r + i, rest); \
-		fold_halves_store(a, fold_halves_load(a) operator fold_halves_load(b)); \
-		memcpy(d + i, a, rest); \
+		char a[FOLD_STEP] = { 0 }, b[FOLD_STEP] = { 0 }; \
+		memcpy(a, left, count * sizeof(uint16_t)); \
+		memcpy(b, right, count * sizeof(uint16_t)); \
+		step(a, a, b); \
+		min_float16(dst, a, a, count); \
 	}
+#define FOLD_SMALL(name, operator) \
+	FOLD_FLOAT16_STEP(name##_float16_step, operator) \
+	FOLD_FLOAT16_REST(name##_float16_rest, name##_float16_step) \
+	FOLD_STEPS(name##_float16, name##_float16_step, min_float16, name##_float16_rest) \
+	FOLD_BFLOAT16_STEP(name##_bfloat16_step, operator) \
+	FOLD_BFLOAT16(name##_bfloat16_rest, operator) \
+	FOLD_STEPS(name##_bfloat16, name##_bfloat16_step, min_bfloat16, name##_bfloat16_rest)
 
-FOLD_HALVES(sum_float16, +)
-FOLD_HALVES(product_float16, *)
+FOLD_SMALL(sum, +)
+FOLD_SMALL(product, *)
+
+FOLD_MANY(sum_many_32, uint32_t, FOLD_AS_IT_IS)
+FOLD_MANY(sum_many_64, uint64_t, FOLD_AS_IT_IS)
+FOLD_MANY(sum_many_float32, float, FOLD_SETTLED_FLOATS)
+FOLD_MANY(sum_many_float64, double, FOLD_SETTLED_DOUBLES)
 #endif
 
 /* ---- what a table gets -------------------------------------------------- */
@@ -130,13 +138,13 @@ FOLD_HALVES(product_float16, *)
 	[SNT_SUM] = sum_##type, [SNT_PRODUCT] = product_##type, [SNT_MIN] = min_##type, [SNT_MAX] = max_##type
 
 /* All that wider instructions speed up: the tables of the vector files are just this. */
-#define FOLD_VECTOR_TABLE { { \
+#define FOLD_VECTOR_TABLE { .fold = { \
 	[SNT_INT8] = { FOLD_INTEGER_ROW(int, 8) },   [SNT_UINT8] = { FOLD_INTEGER_ROW(uint, 8) }, \
 	[SNT_INT16] = { FOLD_INTEGER_ROW(int, 16) }, [SNT_UINT16] = { FOLD_INTEGER_ROW(uint, 16) }, \
 	[SNT_INT32] = { FOLD_INTEGER_ROW(int, 32) }, [SNT_UINT32] = { FOLD_INTEGER_ROW(uint, 32) }, \
 	[SNT_INT64] = { FOLD_INTEGER_ROW(int, 64) }, [SNT_UINT64] = { FOLD_INTEGER_ROW(uint, 64) }, \
 	[SNT_FLOAT16] = { FOLD_FLOAT_ROW(float16) }, [SNT_BFLOAT16] = { FOLD_FLOAT_ROW(bfloat16) }, \
 	[SNT_FLOAT32] = { FOLD_FLOAT_ROW(float32) }, [SNT_FLOAT64] = { FOLD_FLOAT_ROW(float64) }, \
-} }
+}, .sum_many = FOLD_MANY_TABLE }
 
 #endif

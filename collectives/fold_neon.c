@@ -4,10 +4,23 @@
 #include <arm_neon.h>
 #include <string.h>
 
-#define FOLD_HALF_LANES 4
+#define FOLD_VECTOR_BYTES 16
 typedef float32x4_t fold_floats;
+typedef uint32x4_t fold_flags;
 
-static inline fold_floats fold_halves_load(const void *halves)
+#include "collectives/fold_vector.h"
+
+FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
+{
+	return vmvnq_u32(vandq_u32(vceqq_f32(x, x), vceqq_f32(y, y)));
+}
+
+FOLD_INLINE int fold_any(fold_flags flags)
+{
+	return vmaxvq_u32(flags) != 0;
+}
+
+FOLD_INLINE fold_floats fold_halves_load(const void *halves)
 {
 	uint16x4_t bits;
 
@@ -15,12 +28,23 @@ static inline fold_floats fold_halves_load(const void *halves)
 	return vcvt_f32_f16(vreinterpret_f16_u16(bits));
 }
 
-static inline void fold_halves_store(void *halves, fold_floats f)
+FOLD_INLINE void fold_halves_store(void *halves, fold_floats f)
 {
-	float32x4_t nan = vreinterpretq_f32_u32(vdupq_n_u32(0x7fc00000u));   /* every NaN becomes the one */
-	uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(vbslq_f32(vceqq_f32(f, f), f, nan)));
+	uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(f));
 
 	memcpy(halves, &bits, sizeof(bits));
+}
+
+/* What is above half of the last place, or half and the place odd, rounds up: with the place's bit
+ * below it a half is above half. */
+FOLD_INLINE fold_words fold_pack_bfloat16(fold_floats low, fold_floats high)
+{
+	uint32x4_t upper = vdupq_n_u32(0xffff0000u), l = vreinterpretq_u32_f32(low), h = vreinterpretq_u32_f32(high);
+	uint16x8_t kept = vreinterpretq_u16_u32(vbslq_u32(upper, h, vshrq_n_u32(l, 16)));
+	uint16x8_t lost = vreinterpretq_u16_u32(vbslq_u32(upper, vshlq_n_u32(h, 16), l));
+	uint16x8_t weight = vorrq_u16(lost, vandq_u16(kept, vdupq_n_u16(1)));
+
+	return (fold_words)vsubq_u16(kept, vcgtq_u16(weight, vdupq_n_u16(0x8000)));
 }
 
 #include "collectives/fold_body.h"

@@ -17,7 +17,7 @@ FOLD_LOGICAL(64)
 	[SNT_LAND] = land_##bits, [SNT_LOR] = lor_##bits, [SNT_LXOR] = lxor_##bits }
 #define FLOATS(type) { FOLD_FLOAT_ROW(type) }
 
-const struct snti_fold_table snti_fold_scalar = { {
+const struct snti_fold_table snti_fold_scalar = { .fold = {
 	[SNT_INT8] = INTEGERS(int, 8),    [SNT_UINT8] = INTEGERS(uint, 8),
 	[SNT_INT16] = INTEGERS(int, 16),  [SNT_UINT16] = INTEGERS(uint, 16),
 	[SNT_INT32] = INTEGERS(int, 32),  [SNT_UINT32] = INTEGERS(uint, 32),

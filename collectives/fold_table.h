@@ -5,7 +5,10 @@
 
 #include "collectives/fold.h"
 
-struct snti_fold_table { snti_fold_fn *fold[SNT_TYPE_COUNT][SNT_FOLD_COUNT]; };
+struct snti_fold_table {
+	snti_fold_fn *fold[SNT_TYPE_COUNT][SNT_FOLD_COUNT];
+	snti_sum_many_fn *sum_many[SNT_TYPE_COUNT];
+};
 
 extern const struct snti_fold_table snti_fold_scalar;   /* has everything there is */
 extern snti_scale_fn *const snti_scale_scalar[SNT_TYPE_COUNT];

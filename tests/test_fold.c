@@ -290,6 +290,100 @@ static void a_large_fold_gives_the_bits_of_the_scalar_one(void **state)
 	free(d);
 }
 
+/* Vectors are asked together whether they have one, and settled only then. */
+static void one_nan_in_any_place_becomes_the_one_nan(void **state)
+{
+	enum { COUNT = 2500 };
+	static unsigned char left[COUNT * 8], right[COUNT * 8], got[COUNT * 8];
+
+	(void)state;
+	memset(left, 0x3c, sizeof(left));
+	memset(right, 0x3c, sizeof(right));
+	for (const char *const *v = variants; *v; v++)
+		for (int type = SNT_FLOAT16; type <= SNT_FLOAT64; type++) {
+			snti_fold_fn *fn = snti_fold_variant(*v, type, SNT_SUM);
+			uint64_t ordinary = load(type, left, 0), odd_nan = cut(type, ~UINT64_C(0)) ^ 2;
+
+			for (size_t at = 0; fn && at < COUNT; at += at < 300 ? 1 : 41) {
+				unsigned char *side = at % 2 ? left : right;
+
+				store(type, side, at, odd_nan);
+				fn(got, left, right, COUNT);
+				store(type, side, at, ordinary);
+				check_element(*v, type, SNT_SUM, odd_nan, ordinary, load(type, got, at));
+				check_element(*v, type, SNT_SUM, ordinary, ordinary, load(type, got, at ? 0 : 1));
+			}
+		}
+}
+
+/* @place: 0 apart, else over source place - 1. */
+static void check_many(enum snt_type type, enum snt_fold fold, unsigned number, size_t count, unsigned place)
+{
+	enum { MOST_MANY = 1100 };
+	static unsigned char rooms[SNTI_FOLD_MOST + 1][(MOST_MANY + 2) * 8], want[MOST_MANY * 8];
+	const void *sources[SNTI_FOLD_MOST];
+	unsigned char *dst = rooms[SNTI_FOLD_MOST] + any() % 8;
+	size_t bytes = count * snt_type_size(type);
+
+	for (unsigned i = 0; i < number; i++) {
+		unsigned char *source = rooms[i] + any() % 8;
+
+		for (size_t k = 0; k < count; k++)
+			store(type, source, k, any_element(type));
+		sources[i] = source;
+		if (place == i + 1)
+			dst = source;
+	}
+	snti_fold_variant("scalar", type, fold)(want, sources[0], sources[1], count);
+	for (unsigned i = 2; i < number; i++)
+		snti_fold_variant("scalar", type, fold)(want, want, sources[i], count);
+	dst[bytes] = 0xa5;
+	snti_fold_many(type, fold, dst, sources, number, count);
+	assert_memory_equal(dst, want, bytes);
+	assert_int_equal(dst[bytes], 0xa5);
+}
+
+static void many_sources_give_the_bits_of_two_at_a_time(void **state)
+{
+	static const size_t counts[] = { 0, 1, 3, 63, 64, 65, 128, 200, 1100 };
+
+	(void)state;
+	for (int type = 0; type < SNT_TYPE_COUNT; type++)
+		for (int fold = 0; fold < SNT_FOLD_COUNT; fold++)
+			for (unsigned number = 2; snti_fold_function(type, fold) && number <= SNTI_FOLD_MOST; number++)
+				for (size_t c = 0; c < sizeof(counts) / sizeof(*counts); c++)
+					check_many(type, fold, number, counts[c], (unsigned)any() % (number + 1));
+}
+
+static void one_pass_of_each_variant_gives_the_bits_of_two_at_a_time(void **state)
+{
+	enum { COUNT = 512 };
+	static uint64_t rooms[SNTI_FOLD_MOST][COUNT], got[COUNT], want[COUNT];
+	const void *sources[SNTI_FOLD_MOST];
+
+	(void)state;
+	for (const char *const *v = variants; *v; v++)
+		for (int type = 0; type < SNT_TYPE_COUNT; type++) {
+			snti_sum_many_fn *many = snti_sum_many_variant(*v, type);
+
+			for (unsigned i = 0; many && i < SNTI_FOLD_MOST; i++) {
+				sources[i] = rooms[i];
+				for (size_t k = 0; k < COUNT; k++)
+					store(type, (unsigned char *)rooms[i], k, any_element(type));
+				if (i == 0)
+					memcpy(want, rooms[0], sizeof(want));
+				else
+					snti_fold_variant("scalar", type, SNT_SUM)(want, want, rooms[i], COUNT);
+				if (i == 0)
+					continue;
+				assert_int_equal(many(got, sources, i + 1, COUNT), COUNT);
+				assert_memory_equal(got, want, COUNT * snt_type_size(type));
+			}
+		}
+	assert_null(snti_sum_many_variant("scalar", SNT_FLOAT32));
+	assert_null(snti_sum_many_variant("abacus", SNT_FLOAT32));
+}
+
 static void there_is_a_fold_for_every_pair_that_makes_sense(void **state)
 {
 	(void)state;
@@ -391,6 +485,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_variant_gives_the_same_bits_as_plain_arithmetic),
 		cmocka_unit_test(a_large_fold_gives_the_bits_of_the_scalar_one),
+		cmocka_unit_test(one_nan_in_any_place_becomes_the_one_nan),
+		cmocka_unit_test(many_sources_give_the_bits_of_two_at_a_time),
+		cmocka_unit_test(one_pass_of_each_variant_gives_the_bits_of_two_at_a_time),
 		cmocka_unit_test(there_is_a_fold_for_every_pair_that_makes_sense),
 		cmocka_unit_test(all_16_bit_floats_survive_the_way_through_float32),
 		cmocka_unit_test(every_16_bit_float_folds_right_with_awkward_ones),
