@@ -15,6 +15,8 @@
 #define LOOK_EVERY_NS 1000000ull
 #define REPORT_AFTER_NS 100000000ull
 #define SLEEP_MOST_MS 10
+#define YIELDED_NS 2500                 /* a yield that nobody takes up is back in a tenth of it */
+#define CROWDED_FOR 256                 /* such yields */
 /* Rank 0 passes a reason on at its next look, a millisecond apart unless it is busy elsewhere. */
 #define REASON_WAIT_MS 300
 
@@ -210,23 +212,35 @@ static void sleep_a_little(struct snt_team *team)
 	poll(fds, count, SLEEP_MOST_MS);
 }
 
+/* Yielding tells whether others want this core, ranks of the same job in other containers for instance: then the
+ * next waits do not spin, until nobody has wanted it for a while. */
+static void yield(struct snt_team *team)
+{
+	uint64_t began = snti_now_ns();
+
+	sched_yield();
+	if (snti_now_ns() - began > YIELDED_NS)
+		team->crowded = CROWDED_FOR;
+	else if (team->crowded)
+		team->crowded--;
+}
+
 /* Nothing moved: spin a little, then yield, then sleep. */
 static int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
 {
-	uint64_t idle_us;
+	uint64_t spin_us = team->crowded ? 0 : team->spin_us;
 
 	snti_cpu_relax();
-	if (team->spin_us && ++p->polls % POLLS_PER_LOOK)
+	if (spin_us && ++p->polls % POLLS_PER_LOOK)
 		return 0;
 	if (!p->moved_ns)
 		p->moved_ns = snti_now_ns();
-	idle_us = (snti_now_ns() - p->moved_ns) / 1000;
-	if (idle_us < team->spin_us)
+	if ((snti_now_ns() - p->moved_ns) / 1000 < spin_us)
 		return 0;
 	/* Counted, not timed: while other programs have the core no time of this rank's passes, and a sleeper that is
 	 * woken waits for the core again where one that yields has its turn already. */
 	if (p->yields++ < team->yields)
-		sched_yield();
+		yield(team);
 	else
 		sleep_a_little(team);
 	return look_around(team, op, p);

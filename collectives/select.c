@@ -20,39 +20,41 @@ struct rule {
 	const char *name;
 	uint32_t slices;        /* 0: as the algorithm does best */
 	uint32_t most_nodes;    /* not 0: only with several ranks on each of several nodes, at most so many */
-	int networked;          /* only where a message has to leave the memory that the ranks share */
+	enum { ANY_WIRE, NETWORK, SHARED } wire;   /* a network: some message has to leave the memory that ranks share */
 };
 
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0, 0 },    /* as many bytes as a ring, half the rounds */
-	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, 1 },
-	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, 0 },
-	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX, 0 },
-	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
-	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, 0 },
-	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
-	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0, 0, 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
-	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, 0 },
-	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0, 0, 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0, 0, 0 },
-	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0, 0, 0 },
-	{ SNT_GATHER, 8, 0, ANY, "linear", 0, 0, 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
-	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0, 0, 0 },
-	{ SNT_SCATTER, 8, 0, ANY, "linear", 0, 0, 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, 0 },
-	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0, 0, 0 },
-	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, 0 },
+	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0, ANY_WIRE },    /* as many bytes as a ring, half the rounds */
+	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, NETWORK },
+	{ SNT_ALLREDUCE, 3, 0, 1 * KIB, "oneshot", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, SHARED },    /* a send over a network costs as much as a round */
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3, ANY_WIRE },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX, ANY_WIRE },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, 4096 * KIB, "circulant", 0, 0, NETWORK },
+	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, ANY_WIRE },
+	{ SNT_REDUCE_SCATTER, UINT32_MAX, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, ANY_WIRE },
+	{ SNT_ALLGATHER, UINT32_MAX, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_BROADCAST, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, ANY_WIRE },
+	{ SNT_BROADCAST, UINT32_MAX, 0, ANY, "chain", 0, 0, ANY_WIRE },
+	{ SNT_REDUCE, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, ANY_WIRE },
+	{ SNT_REDUCE, UINT32_MAX, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_ALLTOALL, 8, 0, ANY, "pairwise", 0, 0, ANY_WIRE },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, 4 * KIB, "bruck", 0, 0, ANY_WIRE },
+	{ SNT_ALLTOALL, UINT32_MAX, 0, ANY, "pairwise", 0, 0, ANY_WIRE },
+	{ SNT_GATHER, 8, 0, ANY, "linear", 0, 0, ANY_WIRE },
+	{ SNT_GATHER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, ANY_WIRE },
+	{ SNT_GATHER, UINT32_MAX, 0, ANY, "linear", 0, 0, ANY_WIRE },
+	{ SNT_SCATTER, 8, 0, ANY, "linear", 0, 0, ANY_WIRE },
+	{ SNT_SCATTER, UINT32_MAX, 0, 64 * KIB, "binomial", 0, 0, ANY_WIRE },
+	{ SNT_SCATTER, UINT32_MAX, 0, ANY, "linear", 0, 0, ANY_WIRE },
+	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, ANY_WIRE },
 };
 
 enum { SLICE_BYTES = 128 << 10, DEEP_SLICE_BYTES = 512 << 10, MOST_SLICES = 4096 };
@@ -83,6 +85,11 @@ static const struct pipeline {
 static uint64_t wire_slice(const struct snti_question *q)
 {
 	return q->slice ? q->slice : SLICE_BYTES;
+}
+
+static unsigned wire_of(const struct snti_question *q)
+{
+	return wire_slice(q) > SLICE_BYTES ? NETWORK : SHARED;
 }
 
 static uint32_t count_slices(const struct snti_question *q, const struct pipeline *pipeline)
@@ -119,7 +126,7 @@ static int try_rule(const struct rule *rule, const struct snti_question *q, stru
 	const struct snti_algorithm *a;
 
 	if (rule->collective != q->collective || q->size > rule->most_ranks ||
-	    (rule->networked && wire_slice(q) <= SLICE_BYTES) || q->bytes < rule->least || q->bytes > rule->most || !fits_nodes(rule, q))
+	    (rule->wire && rule->wire != wire_of(q)) || q->bytes < rule->least || q->bytes > rule->most || !fits_nodes(rule, q))
 		return 0;
 	a = snti_algorithm_find(rule->collective, rule->name);
 	if (!a || (a->needs_equal_blocks && q->unequal_blocks) ||

@@ -30,6 +30,7 @@ struct snt_team {
 	uint32_t node_size;          /* ranks per host when that is the same everywhere and in order; else 0 */
 	uint64_t slice;              /* of the slowest wire that any rank needs to reach rank 0; alike on all ranks */
 	uint32_t timeout_ms;
+	uint32_t crowded;            /* not 0: others want the core, see progress.c */
 	uint64_t spin_us, yields;    /* how long a wait spins, how often it then yields before it sleeps */
 	char *algorithms;
 	struct snti_exchange *exchange;

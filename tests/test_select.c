@@ -78,6 +78,12 @@ static void slices_follow_the_wire(void **state)
 	q.slice = 0;
 	assert_int_equal(snti_select(&q, "", &choice), 0);
 	assert_string_equal(choice.algorithm->name, "ring");
+	q = (struct snti_question){ .collective = SNT_ALLREDUCE, .size = 4, .node_size = 1, .bytes = 8 };
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "oneshot");
+	q.slice = 8 << 20;
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "doubling");
 	q = (struct snti_question){ .collective = SNT_BROADCAST, .size = 4, .node_size = 1, .bytes = 8 << 20, .slice = 8 << 20 };
 	assert_int_equal(snti_select(&q, "", &choice), 0);
 	assert_int_equal(choice.slices, 16);
