@@ -26,7 +26,7 @@ struct rule {
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 64 * KIB, "oneshot", 0, 0, ANY_WIRE },    /* as many bytes as a ring, half the rounds */
+	{ SNT_ALLREDUCE, 2, 0, 256 * KIB, "oneshot", 0, 0, ANY_WIRE },   /* as many bytes as a ring, half the rounds */
 	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, NETWORK },
 	{ SNT_ALLREDUCE, 3, 0, 1 * KIB, "oneshot", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, SHARED },    /* a send over a network costs as much as a round */
