@@ -92,12 +92,11 @@ static void fold_block(snti_fold_fn *pair, char *dst, const void *const *sources
 	char sum[BLOCK];
 	const char *left = (const char *)sources[0] + at;
 
-	for (unsigned i = 1; i < number; i++) {
-		char *to = i + 1 < number ? sum : dst + at;
-
-		pair(to, left, (const char *)sources[i] + at, count);
-		left = to;
+	for (unsigned i = 1; i + 1 < number; i++) {
+		pair(sum, left, (const char *)sources[i] + at, count);
+		left = sum;
 	}
+	pair(dst + at, left, (const char *)sources[number - 1] + at, count);
 }
 
 void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const void *const *sources, unsigned number,
