@@ -199,15 +199,25 @@ static void begin(struct job_rank *me, struct slot *slot, uint32_t number)
 	slot->runs = 1;
 }
 
-/* The thread may be anywhere in the library now; the child has none and ends. */
-static void fork_once(struct job_rank *me)
+static void expect_end(struct job_rank *me, pid_t child)
 {
-	int ended = 1;
+	int ended = -1, is_there = child > 0 && waitpid(child, &ended, 0) == child;
+
+	job_expect(me, is_there && !ended, "the child ends with %d", ended);
+}
+
+/* The thread may be anywhere in the library now, and the child has none. A call that is refused goes inside and back. */
+static void fork_once(struct job_rank *me, struct snt_team *team)
+{
+	struct snt_call nonsense = { SNT_CALL(SNT_ALLREDUCE), .count = 1, .type = SNT_TYPE_COUNT };
+	struct snt_op *op;
 	pid_t child = fork();
 
-	if (!child)
-		_exit(0);
-	job_expect(me, child > 0 && waitpid(child, &ended, 0) == child && !ended, "the child ends with %d", ended);
+	if (!child) {
+		alarm(8);
+		_exit(snt_op_create(team, &nonsense, &op) != SNT_EINVAL);
+	}
+	expect_end(me, child);
 }
 
 /* What a rank does of its own will, so that owner and thread meet everywhere. */
@@ -229,8 +239,8 @@ static void idle_about(struct job_rank *me, struct snt_team *team, struct slot *
 		job_expect(me, !snt_team_progress(team), "snt_team_progress: %s", snt_error_text());
 	else if (choice < 38)
 		finish(me, slot);
-	else if (choice == 38)
-		fork_once(me);
+	else
+		fork_once(me, team);
 }
 
 static int stress(struct job_rank *me, struct snt_team *team)
@@ -345,7 +355,6 @@ static void a_team_may_be_destroyed_while_the_thread_is_at_work(void **state)
 /* Only the child ends its copy: for the peers that is the end of the team, so nobody uses it any more. */
 static int end_in_child(struct job_rank *me, struct snt_team *team)
 {
-	int ended = 1;
 	float *data;
 	pid_t child;
 
@@ -358,7 +367,7 @@ static int end_in_child(struct job_rank *me, struct snt_team *team)
 		snt_team_destroy(team);
 		_exit(0);
 	}
-	job_expect(me, waitpid(child, &ended, 0) == child && !ended, "the child ends with %d", ended);
+	expect_end(me, child);
 	free(data);
 	_exit(0);
 }
