@@ -4,6 +4,9 @@
 #include "base/log.h"
 #include "collectives/helper.h"
 
+/* Not inlined, so that a team without a thread saves no registers for one. */
+#define BESIDE static __attribute__((noinline)) int
+
 int snt_op_create(struct snt_team *team, const struct snt_call *call, struct snt_op **op)
 {
 	int status;
@@ -20,7 +23,7 @@ int snt_op_create(struct snt_team *team, const struct snt_call *call, struct snt
 	return status;
 }
 
-static int start_beside(struct snti_helper *helper, struct snt_op *op)
+BESIDE start_beside(struct snti_helper *helper, struct snt_op *op)
 {
 	int status;
 
@@ -40,7 +43,7 @@ int snt_op_start(struct snt_op *op)
 }
 
 /* What failed is returned from inside only: then the text is there, and the thread is through with ending the rest. */
-static int test_beside(struct snti_helper *helper, struct snt_op *op, int status)
+BESIDE test_beside(struct snti_helper *helper, struct snt_op *op, int status)
 {
 	if (status != SNT_BUSY)
 		snti_helper_enter(helper);
@@ -64,7 +67,7 @@ int snt_op_test(struct snt_op *op)
 	return op->team->helper ? test_beside(op->team->helper, op, status) : snti_op_test(op);
 }
 
-static int wait_beside(struct snti_helper *helper, struct snt_op *op)
+BESIDE wait_beside(struct snti_helper *helper, struct snt_op *op)
 {
 	int status;
 
