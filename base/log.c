@@ -23,6 +23,7 @@ struct sink {
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sink the_sink;
 static __thread char error_text[LONGEST];
+static __thread unsigned error_count;
 
 static const char *const level_names[] = { "none", "error", "warning", "info", "debug", "trace" };
 
@@ -36,6 +37,16 @@ void snt_log_to(void (*call)(enum snt_log_level level, const char *text, void *a
 const char *snt_error_text(void)
 {
 	return error_text;
+}
+
+unsigned snti_error_count(void)
+{
+	return error_count;
+}
+
+void snti_error_take(const char *text)
+{
+	snprintf(error_text, sizeof(error_text), "%s", text);
 }
 
 /* One line stays one line, whatever a peer or the environment put into it. */
@@ -103,6 +114,7 @@ int snti_fail(int status, const char *format, ...)
 	format_line(text, format, arguments);
 	va_end(arguments);
 	memcpy(error_text, text, strlen(text) + 1);
+	error_count++;
 	if (wanted(SNT_LOG_ERROR))
 		emit(SNT_LOG_ERROR, text);
 	errno = keep;

@@ -15,6 +15,11 @@ void snti_log(enum snt_log_level level, const char *format, ...) __attribute__((
  * snt_error_text(), logs it, returns @status. Everybody else passes @status on. */
 int snti_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* So that a failure can be told by another thread than the one in which it came up: how many this thread has had, and
+ * the text of another's as this thread's own, which logs nothing. */
+unsigned snti_error_count(void);
+void snti_error_take(const char *text);
+
 /* For lines that outsiders can cause as often as they like: the first few are logged, then one a second. */
 #define SNTI_LOG_MORE 48
 struct snti_log_limit { unsigned lines, left_out; uint64_t last_ns; };

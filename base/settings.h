@@ -34,6 +34,10 @@
 	  "Microseconds a wait spins before it yields the core, at most half of the timeout; 0 when ranks outnumber cores.") \
 	X(yields,       number, "SNT_YIELD",       "500",   0, 10000000, \
 	  "How often a wait then yields the core before it sleeps.") \
+	X(progress_thread, number, "SNT_PROGRESS_THREAD", "0", 0, 1, \
+	  "1: a thread per team moves large operations while the program computes; it wants a core to spare.") \
+	X(progress_bytes, size, "SNT_PROGRESS_BYTES", "1M", 0, INT64_MAX, \
+	  "Bytes of an operation from which on starting it wakes the progress thread.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
 	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \

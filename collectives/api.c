@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "collectives/team.h"
+#include "collectives/helper.h"
 
 static int same_call(const struct snt_call *a, const struct snt_call *b)
 {
@@ -23,41 +23,58 @@ static uint32_t place_of(const struct snt_call *call)
 
 static int run(struct snt_op *op)
 {
-	int status = snt_op_start(op);
+	int status = snti_op_start(op);
 
-	return status ? status : snt_op_wait(op);
+	return status ? status : snti_op_wait(op);
 }
 
 /* Counts may change between calls behind the same pointer, so those are never remembered. */
 static int call_once(struct snt_team *team, const struct snt_call *call)
 {
 	struct snt_op *op;
-	int status = snt_op_create(team, call, &op);
+	int status = snti_op_create(team, call, &op);
 
 	if (status)
 		return status;
 	status = run(op);
-	snt_op_free(op);
+	snti_op_free(op);
 	return status;
 }
 
-int snt_call(struct snt_team *team, const struct snt_call *call)
+static int call_now(struct snt_team *team, const struct snt_call *call)
 {
 	struct snt_op **recent;
 	int status;
 
-	if (!team || !call)
-		return snti_fail(SNT_EINVAL, "a NULL team or call");
 	if (call->size < sizeof(*call) || call->in_layout.counts || call->in_layout.offsets || call->out_layout.counts ||
 	    call->out_layout.offsets)
 		return call_once(team, call);
 	recent = &team->recent[place_of(call)];
 	if (*recent && same_call(&(*recent)->call, call) && (*recent)->status != SNT_BUSY)
 		return run(*recent);
-	snt_op_free(*recent);
+	if (*recent)
+		snti_op_free(*recent);
 	*recent = NULL;
-	status = snt_op_create(team, call, recent);
+	status = snti_op_create(team, call, recent);
 	return status ? status : run(*recent);
+}
+
+/* The owner is inside from beginning to end, so the thread is not woken. */
+static int call_beside(struct snt_team *team, const struct snt_call *call)
+{
+	int status;
+
+	snti_helper_enter(team->helper);
+	status = call_now(team, call);
+	snti_helper_leave(team->helper);
+	return status;
+}
+
+int snt_call(struct snt_team *team, const struct snt_call *call)
+{
+	if (!team || !call)
+		return snti_fail(SNT_EINVAL, "a NULL team or call");
+	return team->helper ? call_beside(team, call) : call_now(team, call);
 }
 
 int snt_allreduce(struct snt_team *team, const void *in, void *out, size_t count, enum snt_type type, enum snt_fold fold)

@@ -12,6 +12,7 @@
 
 #define LANE_POINT_TO_POINT (1ull << 63)
 #define LANE_SLICE_BITS 20
+#define MOVES_PER_TEST 16
 /* Scratch from here on is worth memory that peers can map. */
 #define TMP_SHARED_BYTES (64 << 10)
 
@@ -228,17 +229,11 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	return status ? status : connect_peers(op);
 }
 
-int snt_op_create(struct snt_team *team, const struct snt_call *given, struct snt_op **out)
+int snti_op_create(struct snt_team *team, const struct snt_call *given, struct snt_op **out)
 {
 	struct snt_op *op;
 	int status;
 
-	if (out)
-		*out = NULL;
-	if (!team || !given || !out)
-		return snti_fail(SNT_EINVAL, "a NULL team, call or place for the operation");
-	if (given->size < sizeof(*given))
-		return snti_fail(SNT_EINVAL, "a call of %zu bytes: make it with SNT_CALL", given->size);
 	if (team->status)
 		return SNT_EBROKEN;
 	op = calloc(1, sizeof(*op));
@@ -257,16 +252,14 @@ int snt_op_create(struct snt_team *team, const struct snt_call *given, struct sn
 	snti_list_append(&team->ops, &op->all);
 	status = op_init(op, &op->call);
 	if (status)
-		snt_op_free(op);
+		snti_op_free(op);
 	else
 		*out = op;
 	return status;
 }
 
-void snt_op_free(struct snt_op *op)
+void snti_op_free(struct snt_op *op)
 {
-	if (!op)
-		return;
 	if (op->status == SNT_BUSY)
 		snti_team_wait(op->team, op);
 	for (uint32_t i = 0; i < SNTI_RECENT; i++)
@@ -320,14 +313,13 @@ static void refresh(struct snt_op *op)
 		snti_layout_resolve(&op->layout, op->plan, 0, (struct snti_act *)op->runs[i].acts);
 }
 
-int snt_op_start(struct snt_op *op)
+int snti_op_start(struct snt_op *op)
 {
-	struct snt_team *team;
+	struct snt_team *team = op->team;
 	int moved = 0, status;
 
-	if (!op || op->status == SNT_BUSY)
-		return snti_fail(SNT_EINVAL, op ? "the operation is running already" : "a NULL operation");
-	team = op->team;
+	if (op->status == SNT_BUSY)
+		return snti_fail(SNT_EINVAL, "the operation is running already");
 	if (team->status)
 		return SNT_EBROKEN;
 	refresh(op);
@@ -369,7 +361,7 @@ static void finish(struct snt_op *op)
 {
 	if (op->call.fold == SNT_AVERAGE || is_logical(op->call.fold))
 		complete_result(op);
-	op->status = 0;
+	__atomic_store_n(&op->status, 0, __ATOMIC_RELEASE);
 	snti_list_remove(&op->running);
 }
 
@@ -431,23 +423,22 @@ int snti_op_move(struct snt_op *op, int *moved)
 	return 0;
 }
 
-int snt_op_test(struct snt_op *op)
+/* As long as something moves, within reason: who computes calls seldom, and one message can take many moves. */
+int snti_op_test(struct snt_op *op)
 {
-	int moved, status;
+	int moved, status, moves = 0;
 
-	if (!op)
-		return snti_fail(SNT_EINVAL, "a NULL operation");
 	if (op->status != SNT_BUSY)
 		return op->status;
-	status = snti_team_move(op->team, &moved);
+	do
+		status = snti_team_move(op->team, &moved);
+	while (!status && moved && op->status == SNT_BUSY && ++moves < MOVES_PER_TEST);
 	if (!status && !moved)
 		status = snti_team_glance(op->team);
 	return status ? status : op->status;
 }
 
-int snt_op_wait(struct snt_op *op)
+int snti_op_wait(struct snt_op *op)
 {
-	if (!op)
-		return snti_fail(SNT_EINVAL, "a NULL operation");
 	return op->status == SNT_BUSY ? snti_team_wait(op->team, op) : op->status;
 }

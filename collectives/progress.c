@@ -67,7 +67,7 @@ int snti_team_fail(struct snt_team *team, int status)
 	while (!snti_list_empty(&team->running)) {
 		struct snt_op *op = snti_container(team->running.next, struct snt_op, running);
 
-		op->status = status;
+		__atomic_store_n(&op->status, status, __ATOMIC_RELEASE);
 		snti_list_remove(&op->running);
 	}
 	for (int r = 0; r < team->size; r++) {
@@ -122,22 +122,16 @@ int snti_team_move(struct snt_team *team, int *moved)
 	return move_all(team, moved);
 }
 
-int snt_team_progress(struct snt_team *team)
+int snti_team_hear(struct snt_team *team)
 {
-	int moved, status;
+	int status = snti_exchange_poll(team->exchange);
 
-	if (!team)
-		return snti_fail(SNT_EINVAL, "a NULL team");
-	status = snti_team_move(team, &moved);
-	if (!status)
-		status = snti_exchange_poll(team->exchange);
 	return status ? snti_team_fail(team, status) : 0;
 }
 
 int snti_team_glance(struct snt_team *team)
 {
 	uint64_t now;
-	int status;
 
 	if (!team->exchange || ++team->idle_tests % POLLS_PER_LOOK)
 		return 0;
@@ -145,8 +139,7 @@ int snti_team_glance(struct snt_team *team)
 	if (now - team->looked_ns < LOOK_EVERY_NS)
 		return 0;
 	team->looked_ns = now;
-	status = snti_exchange_poll(team->exchange);
-	return status ? snti_team_fail(team, status) : 0;
+	return snti_team_hear(team);
 }
 
 static int time_out(struct snt_team *team, const struct snt_op *op)
@@ -180,9 +173,9 @@ static int look_around(struct snt_team *team, const struct snt_op *op, struct pa
 	if (now - p->looked_ns < LOOK_EVERY_NS)
 		return 0;
 	p->looked_ns = now;
-	status = snti_exchange_poll(team->exchange);
+	status = snti_team_hear(team);
 	if (status)
-		return snti_team_fail(team, status);
+		return status;
 	/* The history, not the call alone: so a disagreement in a call that all got through is seen in the next wait. */
 	if (op && op->history && !p->reported && now - p->moved_ns > REPORT_AFTER_NS) {
 		p->reported = 1;
@@ -194,9 +187,8 @@ static int look_around(struct snt_team *team, const struct snt_op *op, struct pa
 	return 0;
 }
 
-static void sleep_a_little(struct snt_team *team)
+int snti_team_arm(struct snt_team *team, struct pollfd *fds)
 {
-	struct pollfd fds[SNTI_PORTS_MAX + 1];
 	int count = 0;
 
 	for (uint32_t i = 0; i < team->preferred_count; i++) {
@@ -205,11 +197,20 @@ static void sleep_a_little(struct snt_team *team)
 		if (!port)
 			continue;
 		if (port->ops->arm(port))
-			return;
+			return 0;
 		fds[count++] = (struct pollfd){ .fd = port->wake_fd, .events = POLLIN };
 	}
 	fds[count++] = (struct pollfd){ .fd = snti_exchange_fd(team->exchange), .events = POLLIN };
-	poll(fds, count, SLEEP_MOST_MS);
+	return count;
+}
+
+static void sleep_a_little(struct snt_team *team)
+{
+	struct pollfd fds[SNTI_PORTS_MAX + 1];
+	int count = snti_team_arm(team, fds);
+
+	if (count)
+		poll(fds, (nfds_t)count, SLEEP_MOST_MS);
 }
 
 /* Yielding tells whether others want this core, ranks of the same job in other containers for instance: then the

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/settings.h"
+#include "collectives/helper.h"
 
 static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
 {
@@ -180,6 +181,11 @@ static void set_patience(struct snt_team *team)
 	team->yields = settings->yields;
 }
 
+static int wants_helper(const struct snt_team_options *options)
+{
+	return options->progress_thread ? options->progress_thread > 0 : snti_settings()->progress_thread != 0;
+}
+
 static int team_init(struct snt_team *team, struct snt_team_options *options)
 {
 	uint64_t deadline = snti_deadline_ms(snti_settings()->startup_ms);
@@ -200,6 +206,8 @@ static int team_init(struct snt_team *team, struct snt_team_options *options)
 		count_hosts(team);
 		find_slice(team);
 		set_patience(team);
+		if (team->size > 1 && wants_helper(options))
+			status = snti_helper_start(team);
 	}
 	return status;
 }
@@ -258,8 +266,9 @@ void snt_team_destroy(struct snt_team *team)
 {
 	if (!team)
 		return;
+	snti_helper_stop(team);
 	while (!snti_list_empty(&team->ops))
-		snt_op_free(snti_container(team->ops.next, struct snt_op, all));
+		snti_op_free(snti_container(team->ops.next, struct snt_op, all));
 	if (!team->status)
 		snti_team_wait(team, NULL);
 	snti_exchange_leave(team->exchange);

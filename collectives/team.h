@@ -25,6 +25,9 @@ struct snti_cached_plan {
 	struct snti_plan plan;
 };
 
+struct snti_helper;
+struct pollfd;
+
 struct snt_team {
 	int rank, size, local_rank, local_size;
 	uint32_t node_size;          /* ranks per host when that is the same everywhere and in order; else 0 */
@@ -47,6 +50,7 @@ struct snt_team {
 	uint32_t idle_tests;
 	uint64_t history;            /* hash of the fingerprints of all collectives started */
 	int status;                  /* why the team is broken; 0 */
+	struct snti_helper *helper;  /* the progress thread; NULL: none */
 };
 
 struct snt_op {
@@ -64,7 +68,7 @@ struct snt_op {
 	uint64_t memory_ids[2];      /* of the allocations IN and OUT lie in; 0: private memory */
 	uint64_t memory_seen;        /* snti_shared_changes() when the buffers were looked up */
 	char *tmp;
-	int status;                  /* SNT_BUSY while it runs */
+	int status;                  /* SNT_BUSY while it runs; a progress thread may change that beside a test */
 	char idle_byte[2];           /* a barrier's data */
 };
 
@@ -79,6 +83,10 @@ const struct snti_plan *snti_team_plan(struct snt_team *team, const struct snti_
 int  snti_team_move(struct snt_team *team, int *moved);
 /* For callers that test in a loop: now and then serves the control channel. 0 or the team's failure. */
 int  snti_team_glance(struct snt_team *team) SNT_CHECK_RESULT;
+/* Serves the control channel now. 0 or the team's failure. */
+int  snti_team_hear(struct snt_team *team) SNT_CHECK_RESULT;
+/* Before sleeping: fills in what wakes a sleeper, the control channel last. How many; 0: there is work now. */
+int  snti_team_arm(struct snt_team *team, struct pollfd *fds);
 /* Waits politely until @op is done, or for the connections' output when @op is NULL. */
 int  snti_team_wait(struct snt_team *team, struct snt_op *op);
 
@@ -88,6 +96,12 @@ void snti_op_layout_fini(struct snt_op *op);
 /* Clears the fields that the collective gives no meaning, so that ranks cannot differ in them. */
 void snti_call_tidy(struct snt_call *call);
 int  snti_op_is_in_place(const struct snt_team *team, const struct snt_call *call);
+/* The public calls on operations, for who has the turn (helper.h) already. */
+int  snti_op_create(struct snt_team *team, const struct snt_call *call, struct snt_op **op) SNT_CHECK_RESULT;
+int  snti_op_start(struct snt_op *op) SNT_CHECK_RESULT;
+int  snti_op_test(struct snt_op *op) SNT_CHECK_RESULT;
+int  snti_op_wait(struct snt_op *op) SNT_CHECK_RESULT;
+void snti_op_free(struct snt_op *op);
 /* Moves @op once. 0 also while it is busy: see op->status. */
 int  snti_op_move(struct snt_op *op, int *moved) SNT_CHECK_RESULT;
 void snti_op_text(const struct snt_op *op, char *text, size_t size);   /* "allreduce of 10 float32, sum" */

@@ -134,6 +134,9 @@ struct snt_team_options {
 	uint32_t timeout_ms;
 	const char *transports;          /* "shm,tcp": which, in order of preference; default SNT_TRANSPORTS */
 	const char *algorithms;          /* choice of algorithms, see sennit(7); default SNT_ALGORITHMS */
+	/* 1: a thread of the team's own moves large operations that were started while the caller is
+	 * elsewhere, see sennit(7); -1: none; default SNT_PROGRESS_THREAD. Each rank as it likes. */
+	int progress_thread;
 };
 #ifdef __cplusplus   /* which knows no designators before C++20, and warns where members are left out */
 #define SNT_TEAM_OPTIONS { sizeof(struct snt_team_options), 0, 0, 0, 0, 0, 0, 0, 0 }

@@ -8,14 +8,16 @@
 
 #include "base/clock.h"
 
+#include <errno.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { CALIBRATIONS = 7, LEAST_ITERATIONS = 5, PARTS = 3, LONG_ENOUGH_NS = 200000 };
 /* On a link of 1 to 4 Gbit/s the sockets' buffers bridge 300 us between two tests; faster links drain them sooner. A
  * test that finds nothing costs about 1 us, so one every 20 us is a twentieth at most. A message needs some however short it is. */
 enum { TEST_EVERY_US = 20, LEAST_TESTS = 4, MOST_TESTS = 1000 };
 
-struct load { uint64_t steps, tests; };
+struct load { uint64_t steps, tests; int asleep; };    /* asleep: a step is a nanosecond */
 
 static volatile double result;
 
@@ -27,6 +29,16 @@ static void compute(uint64_t steps)
 	for (uint64_t i = 0; i < steps; i++)
 		x = x * 0.999 + 1;
 	result = x;
+}
+
+/* The end of a piece follows from the beginning of all: a GPU goes on while its host tests. The kernel would put the
+ * rank to sleep for a time that has passed, too, and take 15 us for it. */
+static void sleep_until(uint64_t ns)
+{
+	struct timespec at = { .tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000) };
+
+	while (snti_now_ns() < ns && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) == EINTR)
+		;
 }
 
 static int test(const struct snti_perf_ops *ops)
@@ -42,12 +54,17 @@ static int test(const struct snti_perf_ops *ops)
 static int run_once(const struct snti_perf_ops *ops, const struct load *load)
 {
 	uint64_t pieces = load->tests + 1, piece = load->steps / pieces, rest = load->steps % pieces;
+	uint64_t until = snti_now_ns();
 	int status = 0;
 
 	for (int i = 0; i < ops->count && !status; i++)
 		status = snt_op_start(ops->op[i]);
 	for (uint64_t i = 0; i < pieces && !status; i++) {
-		compute(piece + (i < rest));
+		until += piece + (i < rest);
+		if (!load->asleep)
+			compute(piece + (i < rest));
+		else if (load->steps)
+			sleep_until(until);
 		if (i + 1 < pieces)
 			status = test(ops);
 	}
@@ -148,7 +165,8 @@ int snti_perf_overlap(struct snt_team *team, const struct snti_perf_options *opt
 		return status;
 	if (!options->iterations)
 		count = count / PARTS > LEAST_ITERATIONS ? count / PARTS : LEAST_ITERATIONS;
-	load.steps = steps_for(alone_us);
+	row->asleep = load.asleep = options->asleep;
+	load.steps = load.asleep ? (uint64_t)(alone_us * 1e3) + 1 : steps_for(alone_us);
 	row->tests = load.tests = options->tests == SNTI_PERF_TESTS ? tests_in(alone_us) : options->tests;
 	times = calloc(count, 2 * PARTS * sizeof *times);
 	if (!times)

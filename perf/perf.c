@@ -44,6 +44,7 @@ static const struct option_row {
 	{ "seconds", "S", SECONDS, FIELD(seconds), 0, 3600, "or about so long for every size [0.3]" },
 	{ "warmup", "N", NUMBER, FIELD(warmup), 0, 10000000, "iterations before, not timed [5]" },
 	{ "overlap", NULL, ON, FIELD(overlap), 0, 0, "measure how much of the communication hides behind computation" },
+	{ "asleep", NULL, ON, FIELD(asleep), 0, 0, "that computation sleeps, as where a GPU computes" },
 	{ "tests", "N", NUMBER, FIELD(tests), 0, 1000000, "calls of snt_op_test() during that computation [one every 20 us, 4 to 1000]" },
 	{ "check", NULL, ON, FIELD(check), 0, 0, "check every element of every size (the default)" },
 	{ "no-check", NULL, OFF, FIELD(check), 0, 0, "check nothing" },
@@ -242,6 +243,8 @@ static int judge(const struct snti_perf_options *options)
 		return usage("--sizes: '%s' is no list of at most %d sizes such as 8,4K,1M", options->sizes, MOST_SIZES);
 	if (options->tests != SNTI_PERF_TESTS && !options->overlap)
 		return usage("--tests needs --overlap");
+	if (options->asleep && !options->overlap)
+		return usage("--asleep needs --overlap");
 	if (options->ranks && options->root >= options->ranks)
 		return usage("--root %" PRIu64 " is no rank of %" PRIu64, options->root, options->ranks);
 	if (folds_any(options) && options->fold >= SNT_BAND && options->type >= SNT_FLOAT16)

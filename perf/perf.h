@@ -20,6 +20,7 @@ struct snti_perf_options {
 	uint64_t root, iterations, warmup, timeout_ms;
 	double seconds;
 	int in_place, shared, check, overlap;
+	int asleep;                      /* the computation of --overlap is elsewhere, as on a GPU */
 	uint64_t tests;                  /* during the computation of --overlap; SNTI_PERF_TESTS: chosen by its length */
 	int pin;                         /* -1: when the ranks were forked here and have a core each */
 	const char *json, *csv;
@@ -49,9 +50,10 @@ struct snti_perf_row {
 	uint64_t iterations;
 	double least_us, median_us, p99_us, most_us;
 	double algbw, busbw;             /* GB/s, decimal */
-	uint64_t tests;                  /* from here to @overlap with --overlap only */
+	uint64_t tests;                  /* from here to @asleep with --overlap only */
 	double compute_us, total_us;     /* medians; that of the communication is @median_us */
 	double overlap;                  /* percent of the communication that was hidden */
+	int asleep;
 	int checked;
 	uint64_t wrong;                  /* elements, of all ranks */
 };

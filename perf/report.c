@@ -128,8 +128,8 @@ static void json_row(FILE *to, const struct snti_perf_row *row, int is_first, in
 	else
 		fputs("\"wrong\": null", to);
 	if (is_overlap)
-		fprintf(to, ", \"tests\": %" PRIu64 ", \"compute_us\": %.3f, \"total_us\": %.3f, \"overlap_percent\": %.2f",
-			row->tests, row->compute_us, row->total_us, row->overlap);
+		fprintf(to, ", \"tests\": %" PRIu64 ", \"compute_us\": %.3f, \"total_us\": %.3f, \"overlap_percent\": %.2f, "
+			"\"asleep\": %s", row->tests, row->compute_us, row->total_us, row->overlap, row->asleep ? "true" : "false");
 	fputc('}', to);
 }
 
@@ -139,7 +139,7 @@ static void csv_head(FILE *to, const struct fact facts[FACTS], int is_overlap)
 		fprintf(to, "# %s: %s\n", facts[i].name, facts[i].text);
 	fputs("collective,bytes,count,type,op,root,in_place,iterations,min_us,median_us,p99_us,max_us,"
 		"algbw_gbps,busbw_gbps,wrong", to);
-	fputs(is_overlap ? ",tests,compute_us,total_us,overlap_percent\n" : "\n", to);
+	fputs(is_overlap ? ",tests,compute_us,total_us,overlap_percent,asleep\n" : "\n", to);
 }
 
 static void csv_row(FILE *to, const struct snti_perf_row *row, int is_overlap)
@@ -155,7 +155,8 @@ static void csv_row(FILE *to, const struct snti_perf_row *row, int is_overlap)
 	if (row->checked)
 		fprintf(to, "%" PRIu64, row->wrong);
 	if (is_overlap)
-		fprintf(to, ",%" PRIu64 ",%.3f,%.3f,%.2f", row->tests, row->compute_us, row->total_us, row->overlap);
+		fprintf(to, ",%" PRIu64 ",%.3f,%.3f,%.2f,%s", row->tests, row->compute_us, row->total_us, row->overlap,
+			row->asleep ? "true" : "false");
 	fputc('\n', to);
 }
 
@@ -196,7 +197,8 @@ static void clear_progress(struct snti_perf_report *report)
 void snti_perf_report_kind(struct snti_perf_report *report, int kind)
 {
 	clear_progress(report);
-	printf("#\n# %s%s\n", snti_perf_kind_name(kind), report->options->in_place ? ", in place" : "");
+	printf("#\n# %s%s%s\n", snti_perf_kind_name(kind), report->options->in_place ? ", in place" : "",
+		report->options->asleep ? ", the computation sleeps" : "");
 	printf("#%11s %12s %9s %8s ", "bytes", "count", "type", "op");
 	if (report->options->overlap)
 		printf("%12s %12s %12s %7s %8s %8s\n", "alone", "compute", "total", "tests", "overlap", "wrong");

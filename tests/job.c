@@ -38,6 +38,13 @@ uint64_t job_mix(uint64_t x)
 	return x ^ x >> 31;
 }
 
+int job_most(int ranks)
+{
+	int most = getenv("TEST_RANKS") ? atoi(getenv("TEST_RANKS")) : ranks;
+
+	return most < ranks ? most : ranks;
+}
+
 /* ---- inside a rank ------------------------------------------------------- */
 
 void job_expect(struct job_rank *me, int good, const char *format, ...)
@@ -82,6 +89,21 @@ void job_keep_error(struct job_rank *me, int status, int culprit)
 	me->result->error = status;
 	me->result->seconds = since ? (double)(int64_t)(now_ns() - since) * 1e-9 : -1;
 	snprintf(me->result->text, sizeof(me->result->text), "%s", snt_error_text());
+}
+
+int job_call(struct snt_team *team, const struct snt_call *call)
+{
+	struct snt_op *op;
+	int status;
+
+	if (!getenv("TEST_APART"))
+		return snt_call(team, call);
+	status = snt_op_create(team, call, &op);
+	status = status ? status : snt_op_start(op);
+	usleep(20);
+	status = status ? status : snt_op_wait(op);
+	snt_op_free(op);
+	return status;
 }
 
 static int open_files(void)

@@ -60,9 +60,13 @@ void job_keep_error(struct job_rank *me, int status, int culprit);
 /* Marks the time, then ends or stops this rank. */
 void job_strike(struct job_rank *me, int signal);
 void job_mark(struct job_rank *me);
+/* As snt_call(); where TEST_APART is set the call is started first and waited for after a while, so that a progress
+ * thread has a part in it. */
+int job_call(struct snt_team *team, const struct snt_call *call);
 /* Complains when files or shared maps are left that were not there at the beginning. */
 void job_expect_clean(struct job_rank *me);
 
+int job_most(int ranks);                 /* or as many as TEST_RANKS says */
 double job_seconds(void);
 uint64_t job_mix(uint64_t x);            /* splitmix64 */
 

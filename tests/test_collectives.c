@@ -371,7 +371,7 @@ static void fire(struct job_rank *me, struct snt_team *team, struct shot *s)
 	s->seed = ++seed;
 	fill(me, s);
 	call = call_of(me, s);
-	status = snt_call(team, &call);
+	status = job_call(team, &call);
 	say(s, text, sizeof(text));
 	job_expect(me, !status, "%s: %s: %s", text, snt_status_name(status), snt_error_text());
 	judge(me, s);
@@ -625,7 +625,7 @@ static int ranks_differ(const struct job *job)
 static void run_everywhere(int (*run)(struct job_rank *, struct snt_team *), int least, int most)
 {
 	for (int i = 0; i < 2; i++) {
-		for (int ranks = least; ranks <= most; ranks++) {
+		for (int ranks = least; ranks <= job_most(most); ranks++) {
 			struct job job = { .ranks = ranks, .transports = transports[i], .run = run };
 			double from = job_seconds();
 			int bad = job_run(&job), differ = ranks_differ(&job);
@@ -667,7 +667,7 @@ static void float_sums_are_the_same_bits_on_every_rank_and_every_run(void **stat
 {
 	(void)state;
 	for (int i = 0; i < 2; i++) {
-		for (int ranks = 2; ranks <= RANKS_MOST; ranks += ranks < 5 ? 1 : 2) {
+		for (int ranks = 2; ranks <= job_most(RANKS_MOST); ranks += ranks < 5 ? 1 : 2) {
 			struct job first = { .ranks = ranks, .transports = transports[i], .run = run_random }, second = first;
 
 			assert_int_equal(job_run(&first), 0);

@@ -78,6 +78,8 @@ SNT_LOG=0 "$sennit" perf allreduce --ranks 3 --algorithm nonsense >/dev/null 2>"
 for transport in shm tcp; do
 	right all --ranks 2 --transport $transport --sizes 8,100K --overlap --iterations 3 --warmup 1
 done
+right allreduce --ranks 2 --sizes 1M --overlap --asleep --tests 0 --iterations 3 --csv "$folder/csv"
+grep -q ',true$' "$folder/csv" || complain "the CSV report does not say that the computation slept"
 right reduce_scatter --ranks 3 --sizes 4K --overlap --tests 7 --seconds 0.02 --json "$folder/json" --csv "$folder/csv"
 grep -q '"tests": 7, "compute_us": ' "$folder/json" || complain "the JSON report lacks the overlap"
 # What is hidden follows from the three times, and the two that have to be there are.
@@ -92,6 +94,7 @@ awk -F, '/^#/ { next } !column["bytes"] { for (i = 1; i <= NF; i++) column[$i] =
 
 usage "which collective" --ranks 2
 usage "--tests needs --overlap" allreduce --tests 3
+usage "--asleep needs --overlap" allreduce --asleep
 usage "'nonsense' is no collective" nonsense
 usage "one collective" allreduce reduce
 usage "no such option: --nonsense" allreduce --nonsense

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# test_alltoallv once more, with a progress thread in every team that is woken by every operation that was started.
+set -u
+program=$(dirname "${SENNIT:-build/sennit}")/tests/test_alltoallv
+[ -x "$program" ] || { echo "skipped: $program is not built (package libcmocka-dev)"; exit 77; }
+SNT_PROGRESS_THREAD=1 SNT_PROGRESS_BYTES=0 exec "$program"
