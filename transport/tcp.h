@@ -133,6 +133,8 @@ struct tcp_port {
 	uint16_t number;                /* the TCP port, host order */
 	uint64_t ticket;
 	int local_only;
+	unsigned sockets;               /* of each conn that connects */
+	size_t eager;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
 	size_t hot_count;
