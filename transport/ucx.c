@@ -121,18 +121,14 @@ static int housekeeping(struct ucx_port *port, int idle)
 	if (did < 0)
 		return did;
 	port->armed = 0;
-	port->ailing = 0;
+	port->ailing = 0;      /* counted anew */
 	for (; link != &port->conns; link = next) {
 		struct ucx_conn *conn = snti_container(link, struct ucx_conn, link);
 
 		next = link->next;
 		if (conn->base.status == SNT_BUSY)
 			did += ucx_set_up(conn);
-		ucx_look_after(conn, idle);
-		/* Until it has failed and its endpoint is closed, it is looked at in every poll. */
-		if (conn->wire && (conn->dying || conn->grace || conn->wire->broken) &&
-		    !(conn->base.status < 0 && conn->wire->closing))
-			port->ailing++;
+		port->ailing += ucx_look_after(conn, idle) != 0;
 	}
 	ucx_linger(port, 0);
 	return did;

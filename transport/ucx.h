@@ -80,6 +80,7 @@ struct ucx_wire {
 	struct snti_link link;          /* in the port's lingers */
 	struct ucx_port *port;
 	struct ucx_conn *conn;          /* NULL: has hung up */
+	struct snti_conn *control;      /* the conn's, after it has hung up */
 	uint64_t token;                 /* what comes for it carries this */
 	int left;                       /* the peer has hung up too */
 	ucp_ep_h ep;
@@ -158,7 +159,7 @@ void ucx_fail(struct ucx_conn *conn, int status);
 int ucx_nonsense(struct ucx_conn *conn, const char *what);
 void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
 void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status);
-void ucx_look_after(struct ucx_conn *conn, int idle);   /* outside of progress */
+int ucx_look_after(struct ucx_conn *conn, int idle);    /* outside of progress; whether again at the next poll */
 void ucx_hang_up(struct snti_conn *conn);
 void ucx_linger(struct ucx_port *port, int wait_ms);
 void ucx_give_up_lingers(struct ucx_port *port);

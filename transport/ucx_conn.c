@@ -12,7 +12,6 @@
 #include "transport/ucx.h"
 
 #define CANCEL_MS 1000            /* UCX lets go of memory without asking the peer: soon, or never */
-#define GRACE_MS 2000             /* for what a peer sent before its control connection ended */
 
 static void init_lists(struct ucx_conn *conn)
 {
@@ -74,6 +73,7 @@ static int make_wire(struct ucx_conn *conn)
 
 static void free_wire(struct ucx_wire *wire)
 {
+	snti_conn_close(wire->control);
 	snti_list_remove(&wire->link);
 	wire->port->tokens[wire->token & 0xffff] = NULL;
 	free(wire);
@@ -201,31 +201,29 @@ static int is_left_alone(const struct ucx_conn *conn)
 	return conn->abandoned || snti_list_empty(&conn->receiving) || snti_is_past(conn->grace);
 }
 
-/* The control connection is ending: what the peer sent before over UCX may still be on its way. */
-static void watch_control(struct ucx_conn *conn)
+static int has_ended(const struct snti_conn *control)
 {
-	const struct tcp_conn *control = (const struct tcp_conn *)conn->control;
+	return control->status < 0 || ((const struct tcp_conn *)control)->over;
+}
 
-	if (conn->over || (control->base.status >= 0 && !control->over))
+/* A peer that hangs up in good order keeps its control connection until UCX has brought us everything: what it
+ * sent is here, and has been seen to when progress has nothing to do. */
+static void watch_control(struct ucx_conn *conn, int idle)
+{
+	if (conn->over || !idle || !has_ended(conn->control))
 		return;
-	if (!conn->grace) {
-		conn->grace = snti_deadline_ms(control->base.status < 0 ? 0 : GRACE_MS);
-		ucx_port_of(conn)->ailing++;
-	}
-	if (!snti_is_past(conn->grace))
-		return;
-	if (control->base.status < 0)
-		ucx_fail(conn, control->base.status);
+	if (conn->control->status < 0)
+		ucx_fail(conn, conn->control->status);
 	else if (conn->waiting)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", conn->base.peer));
 	else
 		conn->over = 1;
 }
 
-void ucx_look_after(struct ucx_conn *conn, int idle)
+int ucx_look_after(struct ucx_conn *conn, int idle)
 {
 	if (conn->base.status == 0 && conn->control)
-		watch_control(conn);
+		watch_control(conn, idle);
 	if (conn->dying && conn->base.status == 0) {
 		if (!conn->wire->flushing && conn->wire->unflushed)
 			ucx_start_flush(conn->wire);
@@ -239,6 +237,8 @@ void ucx_look_after(struct ucx_conn *conn, int idle)
 					 ucx.status_string(conn->wire->broken)));
 	if (conn->base.status < 0 && conn->wire)
 		end_wire(conn, 1);
+	return conn->base.status >= 0 && (conn->dying || conn->wire->broken || (conn->over && conn->waiting) ||
+					  (!conn->over && conn->control && has_ended(conn->control)));
 }
 
 /* ---- the end ---------------------------------------------------------------- */
@@ -247,6 +247,7 @@ void ucx_look_after(struct ucx_conn *conn, int idle)
  * sent, which is in vain when that has hung up as well. */
 static int is_gone(struct ucx_wire *wire)
 {
+	wire->left |= wire->control && has_ended(wire->control);
 	if (wire->closed && (wire->left || ucx.request_check_status(wire->closed) != UCS_INPROGRESS)) {
 		ucx.request_free(wire->closed);
 		wire->closed = NULL;
@@ -274,7 +275,7 @@ void ucx_linger(struct ucx_port *port, int wait_ms)
 
 	sweep(port);
 	while (wait_ms && !snti_list_empty(&port->lingers) && !snti_is_past(deadline)) {
-		if (!ucx.worker_progress(port->worker))
+		if (!ucx.worker_progress(port->worker) && !port->control->ops->poll(port->control))
 			poll(NULL, 0, 0);
 		sweep(port);
 	}
@@ -335,6 +336,10 @@ static void drop_wire(struct ucx_conn *conn, int was_up)
 		cancel(conn);
 	wire->conn = NULL;
 	wire->left |= conn->over;
+	if (force)
+		snti_conn_close(conn->control);
+	else
+		wire->control = conn->control;
 	snti_list_append(&wire->port->lingers, &wire->link);
 	conn->wire = NULL;
 }
@@ -353,7 +358,8 @@ void ucx_hang_up(struct snti_conn *base)
 	finish_posted(conn, SNT_ECANCELED);
 	if (conn->wire)
 		drop_wire(conn, was_up);
-	snti_conn_close(conn->control);
+	else
+		snti_conn_close(conn->control);
 	conn->control = NULL;
 	snti_list_remove(&conn->link);
 	free(conn->peer_address);
