@@ -76,6 +76,9 @@ struct snti_transport {
 	const char *name;
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
+	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
+	 * missing. Unset: it loads nothing. */
+	int  (*library)(char *text, size_t size);
 	/* close accepts a port whose open failed, hang_up a conn that never came up. */
 	int  (*open)(struct snti_port *port, const struct snti_port_options *options);
 	void (*close)(struct snti_port *port);

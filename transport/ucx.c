@@ -83,6 +83,33 @@ static int ucx_open(struct snti_port *base, const struct snti_port_options *opti
 	return status ? status : open_worker(port);
 }
 
+/* UCX before 1.14 aborts the process (PR 8175 there) when its tcp is taken down while it still has a message of its
+ * own about connecting. */
+static int would_abort(const struct ucx_port *port)
+{
+	const char *chosen = getenv("UCX_TLS");
+	unsigned major, minor, release;
+
+	ucx.get_version(&major, &minor, &release);
+	return port->half_open && major == 1 && minor < 14 && (!chosen || strstr(chosen, "tcp") || strstr(chosen, "all"));
+}
+
+static void close_worker(struct ucx_port *port)
+{
+	ucx_linger(port, CLOSE_MS);
+	ucx_give_up_lingers(port);
+	if (port->address)
+		ucx.worker_release_address(port->worker, port->address);
+	if (would_abort(port)) {
+		snti_log(SNT_LOG_INFO, "ucx: connections ended half open: a worker stays, as this version of UCX cannot end it");
+		return;
+	}
+	ucx.worker_destroy(port->worker);
+	if (port->folding)
+		ucx.dt_destroy(port->folding);
+	ucx.cleanup(port->context);
+}
+
 static void ucx_close(struct snti_port *base)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
@@ -92,15 +119,8 @@ static void ucx_close(struct snti_port *base)
 	while (!snti_list_empty(&port->conns))
 		ucx_hang_up(&snti_container(port->conns.next, struct ucx_conn, link)->base);
 	if (port->worker)
-		ucx_linger(port, CLOSE_MS);
-	ucx_give_up_lingers(port);
-	if (port->address)
-		ucx.worker_release_address(port->worker, port->address);
-	if (port->worker)
-		ucx.worker_destroy(port->worker);
-	if (port->folding)
-		ucx.dt_destroy(port->folding);
-	if (port->context)
+		close_worker(port);
+	else if (port->context)
 		ucx.cleanup(port->context);
 	ucx_free_lingers(port);
 	snti_port_close(port->control);
@@ -185,6 +205,7 @@ const struct snti_transport snti_ucx_transport = {
 	.name = "ucx",
 	.port_size = sizeof(struct ucx_port),
 	.conn_size = sizeof(struct ucx_conn),
+	.library = ucx_library,
 	.open = ucx_open,
 	.close = ucx_close,
 	.poll = ucx_poll,

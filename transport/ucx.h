@@ -26,7 +26,7 @@
 #define UCX_FUNCTIONS(X) \
 	X(am_data_release) X(am_recv_data_nbx) X(am_send_nbx) X(cleanup) X(config_modify) X(config_read) \
 	X(config_release) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
-	X(get_version_string) X(init_version) X(request_check_status) X(request_free) X(worker_arm) X(worker_create) X(worker_destroy) \
+	X(get_version) X(get_version_string) X(init_version) X(request_check_status) X(request_free) X(worker_arm) X(worker_create) X(worker_destroy) \
 	X(worker_get_address) X(worker_get_efd) X(worker_progress) X(worker_release_address) \
 	X(worker_set_am_recv_handler)
 
@@ -59,6 +59,8 @@ struct ucx_port {
 	size_t address_size;
 	ucp_datatype_t folding;
 	int epoll, armed;
+	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
+	int half_open;                  /* a conn ended while UCX was connecting it */
 	unsigned turn;
 	size_t setting_up;              /* conns that are BUSY */
 	size_t ailing;                  /* conns that have something to be seen to after progress */
@@ -143,6 +145,7 @@ static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 }
 
 /* ucx_library.c */
+int ucx_library(char *text, size_t size);
 int ucx_load(void);
 int ucx_context(const struct snti_port_options *options, ucp_context_h *context);
 

@@ -315,8 +315,10 @@ static void cancel(struct ucx_conn *conn)
 {
 	uint64_t deadline = snti_deadline_ms(CANCEL_MS);
 
+	conn->wire->port->cancelling = 1;
 	while (conn->wire->outstanding && !snti_is_past(deadline))
 		ucx.worker_progress(conn->wire->port->worker);
+	conn->wire->port->cancelling = 0;
 	if (conn->wire->outstanding)
 		snti_log(SNT_LOG_WARN, "ucx: UCX does not let go of %zu messages with rank %d", conn->wire->outstanding,
 			 conn->base.peer);
@@ -354,6 +356,8 @@ void ucx_hang_up(struct snti_conn *base)
 		return;
 	if (base->status == SNT_BUSY)
 		port->setting_up--;
+	if (conn->phase > UCX_CALLING && conn->phase < UCX_UP)
+		port->half_open = 1;
 	base->status = base->status < 0 ? base->status : SNT_ECANCELED;
 	finish_posted(conn, SNT_ECANCELED);
 	if (conn->wire)

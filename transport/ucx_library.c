@@ -27,7 +27,7 @@ static ucs_log_func_rc_t log_line(const char *file, unsigned line, const char *f
 	if (level == UCS_LOG_LEVEL_FATAL)
 		return UCS_LOG_FUNC_RC_CONTINUE;
 	vsnprintf(text, sizeof text, format, arguments);
-	snti_log(level <= UCS_LOG_LEVEL_WARN ? SNT_LOG_INFO : SNT_LOG_DEBUG, "UCX: %s", text);
+	snti_log(level <= UCS_LOG_LEVEL_ERROR ? SNT_LOG_INFO : SNT_LOG_DEBUG, "UCX: %s", text);
 	return UCS_LOG_FUNC_RC_STOP;
 }
 
@@ -41,7 +41,8 @@ static void route_log(void *library)
 		push(log_line);
 }
 
-static int find_functions(void *library)
+/* The name of one that is missing; NULL: all are there. */
+static const char *find_functions(void *library)
 {
 	static const struct { const char *name; size_t offset; } table[] = {
 #define ROW(name) { "ucp_" #name, offsetof(struct ucx_functions, name) },
@@ -54,10 +55,10 @@ static int find_functions(void *library)
 		void *function = dlsym(library, table[i].name);
 
 		if (!function)
-			return snti_fail(SNT_EUNSUPPORTED, "ucx: libucp.so.0 lacks %s: version 1.13 or newer is needed", table[i].name);
+			return table[i].name;
 		memcpy((char *)&ucx + table[i].offset, &function, sizeof function);
 	}
-	return 0;
+	return NULL;
 }
 
 /* UCX takes over the signals of crashes while it is loaded, to print a trace and to freeze. They are the
@@ -78,31 +79,40 @@ static void *open_library(void)
 }
 
 /* Never closed: UCX does not survive that. */
-static int load(void)
+static int load(char *text, size_t size)
 {
 	void *library = open_library();
-	int status;
+	const char *missing = library ? find_functions(library) : NULL;
 
 	if (!library)
-		return snti_fail(SNT_EUNSUPPORTED, "ucx: libucp.so.0 cannot be loaded (Debian: libucx0): %s", dlerror());
-	status = find_functions(library);
-	if (status)
-		return status;
-	route_log(library);
-	snti_log(SNT_LOG_DEBUG, "ucx: libucp %s", ucx.get_version_string());
-	return 0;
+		snprintf(text, size, "%s (Debian: libucx0)", dlerror());
+	else if (missing)
+		snprintf(text, size, "libucp.so.0 lacks %s: version 1.13 or newer is needed", missing);
+	else
+		route_log(library);
+	return library && !missing ? 0 : SNT_EUNSUPPORTED;
 }
 
-int ucx_load(void)
+int ucx_library(char *text, size_t size)
 {
 	int status = 0;
 
 	pthread_mutex_lock(&lock);
 	if (!is_loaded)
-		status = load();
+		status = load(text, size);
 	is_loaded |= !status;
 	pthread_mutex_unlock(&lock);
+	if (!status)
+		snprintf(text, size, "libucp %s", ucx.get_version_string());
 	return status;
+}
+
+int ucx_load(void)
+{
+	char text[200];
+	int status = ucx_library(text, sizeof text);
+
+	return status ? snti_fail(status, "ucx: cannot be used: %s", text) : 0;
 }
 
 /* What we would rather have, where the user has not said what it is to be. */

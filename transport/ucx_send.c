@@ -14,12 +14,17 @@ static void head_put(struct ucx_wire *wire, struct ucx_head *head)
 	wire->free[wire->free_count++] = (uint16_t)(head - wire->heads);
 }
 
+/* While another conn hangs up this one only takes note: the text of the failure that ends both is to stay. */
 int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status)
 {
-	if (status != UCS_OK && conn->base.status >= 0 && !request->verdict)
+	if (request->verdict || status == UCS_OK)
+		return request->verdict;
+	if (conn->base.status >= 0 && !ucx_port_of(conn)->cancelling)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: connection to rank %d is lost: %s", conn->base.peer,
 					 ucx.status_string(status)));
-	return request->verdict ? request->verdict : status == UCS_OK ? 0 : conn->base.status;
+	if (conn->base.status >= 0 && !conn->wire->broken)
+		conn->wire->broken = status;
+	return conn->base.status < 0 ? conn->base.status : SNT_EPEER;
 }
 
 static void on_sent(void *made, ucs_status_t status, void *user_data)
@@ -62,7 +67,7 @@ static int post(struct ucx_conn *conn, struct ucx_head *head, struct snti_xfer *
 		return SNT_BUSY;
 	}
 	head_put(wire, head);
-	if (request)
+	if (request && conn->base.status >= 0)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: cannot send to rank %d: %s", conn->base.peer,
 					 ucx.status_string(UCS_PTR_STATUS(request))));
 	return request ? conn->base.status : 0;
