@@ -40,6 +40,7 @@ static int strike_inside(struct job_rank *me, struct snt_team *team)
 	job_expect(me, data != NULL, "no memory");
 	plot = me->job->arg;
 	struck = me;
+	status = snt_barrier(team);     /* all have made the team */
 	if (me->rank == plot->culprit) {
 		signal(SIGALRM, strike_now);
 		setitimer(ITIMER_REAL, &soon, NULL);
