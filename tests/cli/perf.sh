@@ -38,7 +38,8 @@ usage() {
 }
 
 # ucx where its library is installed, over each of the ways UCX has on every machine
-"$sennit" info | grep -q '^ucx  *libucp' && ucx='ucx' || ucx=
+ucx=
+if [ -z "${NO_UCX-}" ] && "$sennit" info | grep -q '^ucx  *libucp'; then ucx=ucx; fi
 for ranks in 1 2 3; do
 	for transport in shm tcp $ucx; do
 		right all --ranks $ranks --transport "$transport" --max 4K --iterations 3 --warmup 1
