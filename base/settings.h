@@ -51,7 +51,9 @@
 	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "256K",  0, 1 << 30, \
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
-	  "Bytes of the piece in which a large TCP message is dealt to the sockets.")
+	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \
+	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "64K",   0, 1 << 30, \
+	  "Bytes in unmatched messages that one UCX connection may hold.")
 
 struct snti_settings {
 #define SNTI_FIELD_number uint64_t

@@ -101,7 +101,8 @@ void peer_that_hangs_up_fails_what_is_pending(void **state)
 static int within_credit(int most, size_t size)
 {
 	const struct snti_settings *settings = snti_settings();
-	uint64_t eager = strcmp(wire->name, "tcp") ? settings->shm_eager : settings->tcp_eager;
+	uint64_t eager = !strcmp(wire->name, "tcp") ? settings->tcp_eager :
+		!strcmp(wire->name, "ucx") ? settings->ucx_eager : settings->shm_eager;
 
 	return eager / size < (uint64_t)most ? (int)(eager / size) : most;
 }

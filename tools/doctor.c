@@ -6,6 +6,7 @@
 #include "tools/command.h"
 
 #include "base/cpu.h"
+#include "transport/transport.h"
 
 #include <arpa/inet.h>
 #include <dlfcn.h>
@@ -193,6 +194,16 @@ static enum verdict check_pmix(struct finding *finding)
 		"srun --mpi=pmi2, torchrun, SNT_RANK and perf --ranks do without", "no libpmix.so.2");
 }
 
+static enum verdict check_ucx(struct finding *finding)
+{
+	char text[160];
+
+	if (snti_ucx_transport.library(text, sizeof text))
+		return find(WARN, finding, "apt-get install libucx0, and libucx-dev before a build; only --transport ucx "
+			"and SNT_TRANSPORTS=ucx use it", "%s", text);
+	return find(OK, finding, NULL, "%s is there", text);
+}
+
 static enum verdict check_dataset(struct finding *finding)
 {
 	static const char *const names[] = { DATASET "/train-images-idx3-ubyte", DATASET "/train-images-idx3-ubyte.gz" };
@@ -226,6 +237,7 @@ static const struct check {
 	{ "overcommit", check_overcommit },
 	{ "loopback", check_loopback },
 	{ "pmix", check_pmix },
+	{ "ucx", check_ucx },
 	{ "dataset", check_dataset },
 };
 

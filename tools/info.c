@@ -31,6 +31,17 @@ static void show_features(void)
 	printf("%s\n", features ? "" : " none that are used");
 }
 
+/* What is loaded only when a transport is used. */
+static void show_libraries(void)
+{
+	char text[256];
+
+	for (int i = 0; snti_transports[i]; i++)
+		if (snti_transports[i]->library)
+			printf("%-12s %s%s\n", snti_transports[i]->name,
+			       snti_transports[i]->library(text, sizeof text) ? "cannot be used: " : "", text);
+}
+
 static void show_build(void)
 {
 	struct utsname system;
@@ -38,7 +49,9 @@ static void show_build(void)
 	printf("version      %s\nrevision     %s\ntransports  ", snt_version(), SNT_REVISION);
 	for (int i = 0; snti_transports[i]; i++)
 		printf(" %s", snti_transports[i]->name);
-	printf("\ncpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
+	putchar('\n');
+	show_libraries();
+	printf("cpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
 	show_features();
 	if (!uname(&system))
 		printf("kernel       %s %s %s\n", system.sysname, system.release, system.machine);

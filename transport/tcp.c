@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/settings.h"
 
 #define FEW 8                     /* that many sockets are cheaper to read than to ask epoll about */
 #define EVENTS 64
@@ -29,6 +30,8 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 	port->listener.kind = TCP_LISTENER;
 	port->local_only = options->local_only;
 	port->timeout_ms = options->timeout_ms;
+	port->sockets = (unsigned)snti_settings()->tcp_sockets;
+	port->eager = snti_settings()->tcp_eager;
 	memcpy(port->secret, options->secret, sizeof port->secret);
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (port->epoll < 0)

@@ -135,6 +135,8 @@ struct tcp_port {
 	uint64_t ticket;
 	int local_only;
 	uint32_t timeout_ms;
+	unsigned sockets;               /* of each conn that connects */
+	size_t eager;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
 	size_t hot_count;

@@ -82,6 +82,9 @@ struct snti_transport {
 	size_t slice;                   /* bytes of a message from which longer ones move no faster: pipelines cut to it */
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
+	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
+	 * missing. Unset: it loads nothing. */
+	int  (*library)(char *text, size_t size);
 	/* close accepts a port whose open failed, hang_up a conn that never came up. */
 	int  (*open)(struct snti_port *port, const struct snti_port_options *options);
 	void (*close)(struct snti_port *port);
@@ -122,7 +125,7 @@ struct snti_transport {
 
 /* All transports there are, in the order of their names' table; NULL ends it. */
 extern const struct snti_transport *const snti_transports[];
-extern const struct snti_transport snti_shm_transport, snti_tcp_transport;
+extern const struct snti_transport snti_shm_transport, snti_tcp_transport, snti_ucx_transport;
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 /* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */

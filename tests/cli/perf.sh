@@ -37,13 +37,19 @@ usage() {
 	grep -q -- "$pattern" "$folder/err" || complain "sennit perf $* does not say '$pattern': $(cat "$folder/err")"
 }
 
+# ucx where its library is installed, over each of the ways UCX has on every machine
+ucx=
+if [ -z "${NO_UCX-}" ] && "$sennit" info | grep -q '^ucx  *libucp'; then ucx=ucx; fi
 for ranks in 1 2 3; do
-	for transport in shm tcp; do
-		right all --ranks $ranks --transport $transport --max 4K --iterations 3 --warmup 1
-		right all --ranks $ranks --transport $transport --max 4K --iterations 3 --warmup 1 --in-place
+	for transport in shm tcp $ucx; do
+		right all --ranks $ranks --transport "$transport" --max 4K --iterations 3 --warmup 1
+		right all --ranks $ranks --transport "$transport" --max 4K --iterations 3 --warmup 1 --in-place
 	done
 done
 right all --ranks 2 --sizes 0,1,100K,1M --iterations 3 --warmup 1
+for tls in ${ucx:+tcp posix}; do
+	UCX_TLS=$tls right all --ranks 2 --transport ucx --sizes 0,1,100K,1M --iterations 3 --warmup 1
+done
 right all --ranks 3 --sizes 5,333,100001 --type uint8 --op bxor --root 2 --iterations 3 --warmup 0
 
 for type in int8 int16 int32 int64 uint8 uint16 uint32 uint64; do

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_ucx_messages.c - active messages as no sennit would send them, or not in order: straight into the handler. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "transport/ucx.h"
+
+#define WAIT_MS 10000
+
+/* Side 0 accepts; what the tests make up comes from side 1. */
+static struct snti_port *port[2];
+static struct snti_conn *conn[2];
+
+static void turn(void)
+{
+	for (int i = 0; i < 2; i++)
+		assert_true(snti_ucx_transport.poll(port[i]) >= 0);
+}
+
+static int setup(void **state)
+{
+	struct snti_port_options options = { .secret = (const unsigned char *)"the secret of this little program", .local_only = 1 };
+	uint64_t deadline = snti_deadline_ms(WAIT_MS);
+	struct snti_address address;
+
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(snti_port_open(&snti_ucx_transport, &options, &port[i]), 0);
+	assert_int_equal(snti_ucx_transport.address(port[0], &address), 0);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(snti_conn_open(port[i], i ? NULL : &address, i ? &address : NULL, 7, !i, &conn[i]), 0);
+	while (conn[0]->status || conn[1]->status) {
+		assert_false(snti_is_past(deadline));
+		turn();
+	}
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 2; i++)
+		snti_conn_close(conn[i]);
+	for (int i = 0; i < 2; i++)
+		snti_port_close(port[i]);
+	return 0;
+}
+
+static uint64_t token(void)
+{
+	return ((struct ucx_conn *)conn[0])->wire->token;
+}
+
+static void arrive(const struct ucx_head *head, size_t head_size, const void *data, size_t size)
+{
+	ucp_am_recv_param_t param = { .recv_attr = 0 };
+
+	assert_int_equal(ucx_arrived(port[0], head, head_size, (void *)(uintptr_t)data, size, &param), UCS_OK);
+}
+
+static void strangers_are_not_heard(void **state)
+{
+	struct ucx_head head;
+
+	(void)state;
+	srand(5);
+	for (int round = 0; round < 10000; round++) {
+		for (size_t i = 0; i < sizeof head; i++)
+			((unsigned char *)&head)[i] = (unsigned char)rand();
+		head.type %= 8;
+		if (round & 1)
+			head.token = (token() & 0xffff) | (head.token & ~(uint64_t)0xffff);
+		arrive(&head, sizeof head, "stranger", 8);
+	}
+	head = (struct ucx_head){ .token = token(), .type = UCX_BYE };
+	for (size_t size = 0; size < sizeof head; size++)
+		arrive(&head, size, NULL, 0);
+	for (int i = 0; i < 100; i++)
+		turn();
+	assert_int_equal(conn[0]->status, 0);
+	assert_false(((struct ucx_conn *)conn[0])->over);
+}
+
+static void nonsense_ends_the_connection(void **state)
+{
+	static const struct ucx_head heads[] = {
+		{ .type = UCX_GREET, .lane = 1, .fingerprint = 1 },             /* once is enough */
+		{ .type = 0 },
+		{ .type = UCX_REJECT + 1 },
+		{ .type = UCX_CHARGED, .number = 100000 },
+		{ .type = UCX_ANNOUNCED, .number = UINT32_MAX },
+		{ .type = UCX_MATCHED, .lane = 1 },
+		{ .type = UCX_MATCHED, .fingerprint = UINT64_MAX },
+		{ .type = UCX_REJECT, .number = 0 },
+		{ .type = UCX_REJECT, .number = 3, .fingerprint = 1 },
+	};
+
+	for (size_t i = 0; i < sizeof heads / sizeof *heads; i++) {
+		struct ucx_head head = heads[i];
+		struct snti_xfer recv = { .lane = 1 };
+
+		setup(state);
+		assert_int_equal(snti_recv(conn[0], &recv), 0);
+		head.token = token();
+		arrive(&head, sizeof head, NULL, 0);
+		if (conn[0]->status != SNT_EPROTOCOL || recv.status != SNT_EPROTOCOL)
+			fail_msg("message %zu: %s, %s", i, snt_status_name(conn[0]->status), snt_status_name(recv.status));
+		teardown(state);
+	}
+}
+
+static void more_than_the_credit_ends_the_connection(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = UCX_CHARGED };
+	size_t size = ((struct ucx_conn *)conn[0])->eager + (2 * UCX_MESSAGES + 2) * UCX_CHUNK;
+	char *data = calloc(1, size);
+
+	(void)state;
+	arrive(&head, sizeof head, data, size);
+	assert_int_equal(conn[0]->status, SNT_EPROTOCOL);
+	free(data);
+}
+
+static void more_messages_than_the_credit_end_the_connection(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = UCX_CHARGED };
+
+	(void)state;
+	for (; head.number < 10 * UCX_MESSAGES && !conn[0]->status; head.number++)
+		arrive(&head, sizeof head, "12345678", 8);
+	assert_int_equal(conn[0]->status, SNT_EPROTOCOL);
+	assert_true(head.number <= 2 * UCX_MESSAGES + 2);
+}
+
+static void messages_out_of_order_are_received_in_order(void **state)
+{
+	static const uint32_t numbers[] = { 3, 1, 5, 0, 2, 4 };
+	struct snti_xfer recv[6];
+	uint64_t got[6];
+
+	(void)state;
+	for (int i = 0; i < 6; i++)
+		recv[i] = (struct snti_xfer){ .data = &got[i], .size = 8, .lane = 9 };
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(snti_recv(conn[0], &recv[i]), 0);
+	for (int i = 0; i < 6; i++) {
+		struct ucx_head head = { .token = token(), .type = UCX_CHARGED, .lane = 9, .number = numbers[i] };
+		uint64_t word = numbers[i];
+
+		arrive(&head, sizeof head, &word, 8);
+	}
+	for (int i = 3; i < 6; i++)
+		assert_int_equal(snti_recv(conn[0], &recv[i]), 0);
+	for (uint64_t i = 0; i < 6; i++) {
+		assert_int_equal(recv[i].status, 0);
+		assert_int_equal(got[i], i);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(strangers_are_not_heard, setup, teardown),
+		cmocka_unit_test(nonsense_ends_the_connection),
+		cmocka_unit_test_setup_teardown(more_than_the_credit_ends_the_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(more_messages_than_the_credit_end_the_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(messages_out_of_order_are_received_in_order, setup, teardown),
+	};
+	char text[200];
+
+	if (getenv("NO_UCX") || snti_ucx_transport.library(text, sizeof text)) {
+		printf("skipped: %s\n", getenv("NO_UCX") ? "NO_UCX is set" : text);
+		return 77;
+	}
+	setenv("SNT_LOG", "0", 0);
+	setenv("UCX_TLS", "posix,self", 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ucx.c - the ucx transport: its port, and the poll that drives all of it. */
+#include "transport/ucx.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "transport/tcp.h"
+
+#define CONTROL_EVERY 256         /* polls: the control connections only tell who is gone */
+#define IDLE_EVERY 16
+#define CLOSE_MS 1000
+#define CONTROL_EAGER 4096
+
+static int watch(struct ucx_port *port, int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+
+	return epoll_ctl(port->epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+static int open_control(struct ucx_port *port, const struct snti_port_options *options)
+{
+	struct tcp_port *control;
+	int status = snti_port_open(&snti_tcp_transport, options, &port->control);
+
+	if (status)
+		return status;
+	control = (struct tcp_port *)port->control;
+	control->sockets = 1;
+	control->eager = CONTROL_EAGER;
+	port->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (port->epoll < 0 || watch(port, port->control->wake_fd))
+		return snti_fail(errno == EMFILE || errno == ENFILE ? SNT_ELIMIT : SNT_EDEVICE, "ucx: no epoll: %m");
+	port->base.wake_fd = port->epoll;
+	return 0;
+}
+
+static int open_worker(struct ucx_port *port)
+{
+	ucp_worker_params_t params = { .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE, .thread_mode = UCS_THREAD_MODE_SINGLE };
+	ucp_am_handler_param_t handler = {
+		.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB |
+			UCP_AM_HANDLER_PARAM_FIELD_ARG,
+		.id = UCX_AM_ID,
+		.flags = UCP_AM_FLAG_WHOLE_MSG,
+		.cb = ucx_arrived,
+		.arg = port,
+	};
+	ucs_status_t status = ucx.worker_create(port->context, &params, &port->worker);
+	int fd = -1;
+
+	if (status != UCS_OK)
+		return snti_fail(SNT_EDEVICE, "ucx: no worker: %s", ucx.status_string(status));
+	status = ucx.worker_set_am_recv_handler(port->worker, &handler);
+	if (status == UCS_OK)
+		status = ucx.dt_create_generic(&ucx_fold_ops, port, &port->folding);
+	if (status == UCS_OK)
+		status = ucx.worker_get_address(port->worker, &port->address, &port->address_size);
+	if (status == UCS_OK)
+		status = ucx.worker_get_efd(port->worker, &fd);
+	if (status != UCS_OK)
+		return snti_fail(SNT_EDEVICE, "ucx: the worker cannot be used: %s", ucx.status_string(status));
+	return watch(port, fd) ? snti_fail(SNT_EDEVICE, "ucx: cannot watch the worker: %m") : 0;
+}
+
+static int ucx_open(struct snti_port *base, const struct snti_port_options *options)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+	int status = ucx_load();
+
+	snti_list_init(&port->conns);
+	snti_list_init(&port->lingers);
+	port->epoll = -1;
+	if (!status)
+		status = open_control(port, options);
+	if (!status)
+		status = ucx_context(options, &port->context);
+	return status ? status : open_worker(port);
+}
+
+/* UCX before 1.14 aborts the process (PR 8175 there) when its tcp is taken down while it still has a message of its
+ * own about connecting. */
+static int would_abort(const struct ucx_port *port)
+{
+	const char *chosen = getenv("UCX_TLS");
+	unsigned major, minor, release;
+
+	ucx.get_version(&major, &minor, &release);
+	return port->half_open && major == 1 && minor < 14 && (!chosen || strstr(chosen, "tcp") || strstr(chosen, "all"));
+}
+
+static void close_worker(struct ucx_port *port)
+{
+	ucx_linger(port, CLOSE_MS);
+	ucx_give_up_lingers(port);
+	if (port->address)
+		ucx.worker_release_address(port->worker, port->address);
+	if (would_abort(port)) {
+		snti_log(SNT_LOG_INFO, "ucx: connections ended half open: a worker stays, as this version of UCX cannot end it");
+		return;
+	}
+	ucx.worker_destroy(port->worker);
+	if (port->folding)
+		ucx.dt_destroy(port->folding);
+	ucx.cleanup(port->context);
+}
+
+static void ucx_close(struct snti_port *base)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+
+	if (!port->conns.next)
+		return;
+	while (!snti_list_empty(&port->conns))
+		ucx_hang_up(&snti_container(port->conns.next, struct ucx_conn, link)->base);
+	if (port->worker)
+		close_worker(port);
+	else if (port->context)
+		ucx.cleanup(port->context);
+	ucx_free_lingers(port);
+	snti_port_close(port->control);
+	if (port->epoll >= 0)
+		close(port->epoll);
+	free(port->tokens);
+	port->epoll = base->wake_fd = -1;
+	port->tokens = NULL;
+	port->control = NULL;
+}
+
+/* What UCX's progress does not do: the control connections, conns that come up, fail or end. */
+static int housekeeping(struct ucx_port *port, int idle)
+{
+	int did = port->control->ops->poll(port->control);
+	struct snti_link *link = port->conns.next, *next;
+
+	if (did < 0)
+		return did;
+	port->armed = 0;
+	port->ailing = 0;      /* counted anew */
+	for (; link != &port->conns; link = next) {
+		struct ucx_conn *conn = snti_container(link, struct ucx_conn, link);
+
+		next = link->next;
+		if (conn->base.status == SNT_BUSY)
+			did += ucx_set_up(conn);
+		port->ailing += ucx_look_after(conn, idle) != 0;
+	}
+	ucx_linger(port, 0);
+	return did;
+}
+
+static int ucx_poll(struct snti_port *base)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+	int did, more = 0;
+
+	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
+	if (snti_list_empty(&port->conns) && snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
+		return 0;
+	did = (int)ucx.worker_progress(port->worker);
+	if (port->setting_up || port->ailing || port->armed || ++port->turn % CONTROL_EVERY == 0 ||
+	    snti_list_empty(&port->conns))
+		more = housekeeping(port, !did);
+	return more < 0 ? more : did + more;
+}
+
+static int ucx_arm(struct snti_port *base)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+	ucs_status_t status;
+
+	port->armed = 1;
+	(void)!port->control->ops->arm(port->control);
+	if (port->ailing)
+		return SNTI_AGAIN;
+	status = ucx.worker_arm(port->worker);
+	return status == UCS_OK ? 0 : SNTI_AGAIN;
+}
+
+static int ucx_address(struct snti_port *base, struct snti_address *mine)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+	int status = port->control->ops->address(port->control, mine);
+
+	if (!status)
+		memcpy(mine->bytes, UCX_NAME, sizeof UCX_NAME - 1);
+	return status;
+}
+
+static int ucx_reaches(struct snti_port *base, const struct snti_address *theirs)
+{
+	struct ucx_port *port = (struct ucx_port *)base;
+	struct snti_address control;
+
+	ucx_control_address(theirs, &control);
+	return port->control->ops->reaches(port->control, &control);
+}
+
+const struct snti_transport snti_ucx_transport = {
+	.name = "ucx",
+	.slice = (size_t)1 << 20,       /* its rendezvous asks for leave, too */
+	.port_size = sizeof(struct ucx_port),
+	.conn_size = sizeof(struct ucx_conn),
+	.library = ucx_library,
+	.open = ucx_open,
+	.close = ucx_close,
+	.poll = ucx_poll,
+	.arm = ucx_arm,
+	.address = ucx_address,
+	.reaches = ucx_reaches,
+	.connect = ucx_connect,
+	.accept = ucx_accept,
+	.hang_up = ucx_hang_up,
+	.send = ucx_send,
+	.recv = ucx_recv,
+	.flush = ucx_flush,
+};

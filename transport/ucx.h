@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ucx.h - what the files of the ucx transport share: the library's functions, port, conn, wire, head.
+ *
+ * A conn is a control connection (the tcp transport's, authenticated) and a UCX
+ * endpoint. Over the first the sides tell each other their worker's address and
+ * a random token; every active message carries the receiver's token. What UCX
+ * may still touch after a conn has hung up lies in its wire, which the port keeps
+ * until UCX is done with it.
+ */
+#ifndef TRANSPORT_UCX_H
+#define TRANSPORT_UCX_H
+
+#include <ucp/api/ucp.h>
+
+#include "transport/transport.h"
+
+#define UCX_MESSAGES 256          /* unmatched charged messages, and as many announced ones, per conn */
+#define UCX_HEADS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
+#define UCX_CHUNK 256
+#define UCX_BUCKETS 64
+#define UCX_NONE UINT32_MAX
+#define UCX_AM_ID 0
+#define UCX_NAME "sntiucx"        /* of an address */
+
+/* The functions used of libucp, by their names without ucp_. */
+#define UCX_FUNCTIONS(X) \
+	X(am_data_release) X(am_recv_data_nbx) X(am_send_nbx) X(cleanup) X(config_modify) X(config_read) \
+	X(config_release) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
+	X(get_version) X(get_version_string) X(init_version) X(request_check_status) X(request_free) X(worker_arm) X(worker_create) X(worker_destroy) \
+	X(worker_get_address) X(worker_get_efd) X(worker_progress) X(worker_release_address) \
+	X(worker_set_am_recv_handler)
+
+struct ucx_functions {
+#define UCX_POINTER(name) __typeof__(ucp_##name) *name;
+	UCX_FUNCTIONS(UCX_POINTER)
+#undef UCX_POINTER
+	__typeof__(ucs_status_string) *status_string;
+};
+extern struct ucx_functions ucx;
+
+enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT };
+
+/* Goes in front of every active message. Not of messages: greet and matched carry bytes and messages of credit
+ * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. */
+struct ucx_head {
+	uint64_t token, lane, fingerprint;
+	uint32_t number, type;
+};
+
+/* Over the control connection, before the worker's address. */
+struct ucx_hello { uint64_t magic, token; uint32_t version, address_size; };
+
+struct ucx_port {
+	struct snti_port base;
+	struct snti_port *control;
+	ucp_context_h context;
+	ucp_worker_h worker;
+	ucp_address_t *address;
+	size_t address_size;
+	ucp_datatype_t folding;
+	int epoll, armed;
+	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
+	int half_open;                  /* a conn ended while UCX was connecting it */
+	unsigned turn;
+	size_t setting_up;              /* conns that are BUSY */
+	size_t ailing;                  /* conns that have something to be seen to after progress */
+	struct snti_link conns, lingers;
+	struct ucx_wire **tokens;       /* by the low 16 bits of the token */
+	size_t token_count;
+};
+
+/* A message that came before its receive: its bytes in a chain of chunks, or UCX's descriptor of it. */
+struct ucx_entry {
+	struct snti_link link;
+	struct ucx_head head;
+	size_t size;
+	void *descriptor;               /* of a rendezvous; NULL: the bytes are here */
+	uint32_t first;
+};
+
+struct ucx_wire {
+	struct snti_link link;          /* in the port's lingers */
+	struct ucx_port *port;
+	struct ucx_conn *conn;          /* NULL: has hung up */
+	struct snti_conn *control;      /* the conn's, after it has hung up */
+	uint64_t token;                 /* what comes for it carries this */
+	int left;                       /* the peer has hung up too */
+	ucp_ep_h ep;
+	int closing;
+	void *closed;                   /* the request of the close; NULL: it is done */
+	int flushing, unflushed;
+	ucs_status_t broken;            /* what the endpoint's error handler was told */
+	size_t outstanding;             /* requests that UCX will call back for */
+	uint32_t free_count;
+	uint16_t free[UCX_HEADS];
+	struct ucx_head heads[UCX_HEADS];
+};
+
+/* In UCX's request, where it leaves room for us. */
+struct ucx_request {
+	struct ucx_wire *wire;
+	struct snti_xfer *xfer;         /* NULL: nobody waits for it */
+	struct ucx_head *head;
+	int verdict;                    /* what the peer has said of it before UCX was done */
+};
+
+enum ucx_phase { UCX_CALLING, UCX_HELLO, UCX_ADDRESS, UCX_GREETING, UCX_UP };
+
+struct ucx_conn {
+	struct snti_conn base;
+	struct snti_link link;
+	struct snti_conn *control;
+	struct ucx_wire *wire;
+	enum ucx_phase phase;
+	int greeted;
+	int over;                       /* the peer has hung up */
+	int abandoned;                  /* ... in the middle of sends */
+	int dying;                      /* a status: fail with it when what was said has left */
+	uint64_t deadline;              /* of the set-up */
+	uint64_t grace;                 /* what is on its way may still arrive until then; 0: no end in sight */
+	uint64_t peer_token;
+	struct ucx_hello mine, theirs;
+	struct snti_xfer said[2], heard;
+	void *peer_address;
+
+	size_t waiting;                 /* busy xfers */
+	struct snti_link sending, receiving;    /* xfers with a request in UCX */
+	struct snti_link posted[UCX_BUCKETS], unmatched[UCX_BUCKETS], spare;
+	struct snti_link early;         /* came before an earlier number */
+	uint32_t next_number, expected;
+	size_t credit_bytes, credit_messages, most_bytes, most_messages;
+	size_t announcing;
+	size_t owed_bytes, owed_messages;
+	size_t eager;
+
+	char *memory;                   /* entries, chunks */
+	struct ucx_entry *entries;
+	char *chunks;
+	uint32_t *next_chunk, free_chunk;
+};
+
+static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
+{
+	return (struct ucx_port *)conn->base.port;
+}
+
+/* ucx_library.c */
+int ucx_library(char *text, size_t size);
+int ucx_load(void);
+int ucx_context(const struct snti_port_options *options, ucp_context_h *context);
+
+/* ucx_connect.c */
+int ucx_connect(struct snti_conn *conn, const struct snti_address *theirs);
+int ucx_accept(struct snti_conn *conn, const struct snti_address *mine);
+int ucx_set_up(struct ucx_conn *conn);                  /* as far as it goes; how much happened */
+void ucx_is_up(struct ucx_conn *conn);
+void ucx_control_address(const struct snti_address *address, struct snti_address *control);
+
+/* ucx_conn.c */
+int ucx_conn_init(struct ucx_conn *conn);
+void ucx_fail(struct ucx_conn *conn, int status);
+int ucx_nonsense(struct ucx_conn *conn, const char *what);
+void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
+void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status);
+int ucx_look_after(struct ucx_conn *conn, int idle);    /* outside of progress; whether again at the next poll */
+void ucx_hang_up(struct snti_conn *conn);
+void ucx_linger(struct ucx_port *port, int wait_ms);
+void ucx_give_up_lingers(struct ucx_port *port);
+void ucx_free_lingers(struct ucx_port *port);
+int ucx_wire_open(struct ucx_conn *conn);
+
+/* ucx_send.c */
+int ucx_send(struct snti_conn *conn, struct snti_xfer *xfer);
+int ucx_flush(struct snti_conn *conn);
+int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t a, uint64_t b);
+void ucx_start_flush(struct ucx_wire *wire);
+/* What a request of @conn that ended with @status means for its xfer. */
+int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status);
+
+/* ucx_recv.c */
+int ucx_recv(struct snti_conn *conn, struct snti_xfer *xfer);
+ucs_status_t ucx_arrived(void *port, const void *header, size_t header_size, void *data, size_t size,
+			 const ucp_am_recv_param_t *param);
+
+/* ucx_early.c */
+struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane);
+int ucx_early_memory(struct ucx_conn *conn);
+struct ucx_entry *ucx_entry_new(struct ucx_conn *conn, const struct ucx_head *head, void *data, size_t size, int is_descriptor);
+struct ucx_entry *ucx_entry_find(struct ucx_conn *conn, uint64_t lane);
+void ucx_entry_land(struct ucx_conn *conn, const struct ucx_entry *entry, struct snti_xfer *xfer);
+void ucx_entry_free(struct ucx_conn *conn, struct ucx_entry *entry);
+void ucx_entry_drop_descriptors(struct ucx_conn *conn);
+
+/* ucx_fold.c */
+extern const ucp_generic_dt_ops_t ucx_fold_ops;
+
+#endif

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* ucx_send.c - sends: messages and what is said about them, as active messages. */
+#include "base/log.h"
+#include "transport/ucx.h"
+
+/* UCX reads it until the request is done. NULL: more answers than the peer's credit allows questions. */
+static struct ucx_head *head_get(struct ucx_wire *wire)
+{
+	return wire->free_count ? &wire->heads[wire->free[--wire->free_count]] : NULL;
+}
+
+static void head_put(struct ucx_wire *wire, struct ucx_head *head)
+{
+	wire->free[wire->free_count++] = (uint16_t)(head - wire->heads);
+}
+
+/* While another conn hangs up this one only takes note: the text of the failure that ends both is to stay. */
+int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status)
+{
+	if (request->verdict || status == UCS_OK)
+		return request->verdict;
+	if (conn->base.status >= 0 && !ucx_port_of(conn)->cancelling)
+		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: connection to rank %d is lost: %s", conn->base.peer,
+					 ucx.status_string(status)));
+	if (conn->base.status >= 0 && !conn->wire->broken)
+		conn->wire->broken = status;
+	return conn->base.status < 0 ? conn->base.status : SNT_EPEER;
+}
+
+static void on_sent(void *made, ucs_status_t status, void *user_data)
+{
+	struct ucx_request *request = made;
+	struct ucx_wire *wire = request->wire;
+	struct snti_xfer *xfer = request->xfer;
+
+	(void)user_data;
+	wire->outstanding--;
+	if (request->head->type == UCX_ANNOUNCED && wire->conn)
+		wire->conn->announcing--;
+	head_put(wire, request->head);
+	if (xfer)
+		ucx_finish(wire->conn, xfer, ucx_verdict(wire->conn, request, status));
+	ucx.request_free(made);
+}
+
+/* 0: done; SNT_BUSY: on_sent will be called; else the conn failed. */
+static int post(struct ucx_conn *conn, struct ucx_head *head, struct snti_xfer *xfer)
+{
+	struct ucx_wire *wire = conn->wire;
+	ucp_request_param_t param = {
+		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
+		.flags = head->type == UCX_ANNOUNCED ? UCP_AM_SEND_FLAG_RNDV : 0,
+		.memory_type = UCS_MEMORY_TYPE_HOST,
+		.cb.send = on_sent,
+	};
+	struct ucx_request *request = ucx.am_send_nbx(wire->ep, UCX_AM_ID, head, sizeof *head, xfer ? xfer->data : NULL,
+						      xfer ? xfer->size : 0, &param);
+
+	wire->unflushed = 1;
+	if (UCS_PTR_IS_PTR(request)) {
+		*request = (struct ucx_request){ .wire = wire, .xfer = xfer, .head = head };
+		wire->outstanding++;
+		if (head->type == UCX_ANNOUNCED)
+			conn->announcing++;
+		if (xfer)
+			xfer->private = request;
+		return SNT_BUSY;
+	}
+	head_put(wire, head);
+	if (request && conn->base.status >= 0)
+		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: cannot send to rank %d: %s", conn->base.peer,
+					 ucx.status_string(UCS_PTR_STATUS(request))));
+	return request ? conn->base.status : 0;
+}
+
+int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t a, uint64_t b)
+{
+	struct ucx_head *head = head_get(conn->wire);
+	int status;
+
+	if (!head)
+		return ucx_nonsense(conn, "more than it may");
+	*head = (struct ucx_head){ .token = conn->peer_token, .lane = a, .fingerprint = b, .number = number, .type = type };
+	status = post(conn, head, NULL);
+	return status == SNT_BUSY ? 0 : status;
+}
+
+int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
+{
+	struct ucx_conn *conn = (struct ucx_conn *)base;
+	int charged = xfer->size <= conn->credit_bytes && conn->credit_messages, status;
+	struct ucx_head *head;
+
+	if (base->status == SNT_BUSY)
+		return SNTI_AGAIN;
+	if (conn->over && !base->status)
+		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", base->peer));
+	if (base->status)
+		return base->status;
+	if (conn->dying || (!charged && conn->announcing == UCX_MESSAGES))
+		return SNTI_AGAIN;
+	head = head_get(conn->wire);
+	if (!head)
+		return SNTI_AGAIN;
+	*head = (struct ucx_head){ .token = conn->peer_token, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
+		.number = conn->next_number++, .type = charged ? UCX_CHARGED : UCX_ANNOUNCED };
+	if (charged) {
+		conn->credit_bytes -= xfer->size;
+		conn->credit_messages--;
+	}
+	status = post(conn, head, xfer);
+	if (status == SNT_BUSY) {
+		ucx_take(conn, xfer, &conn->sending);
+		return 0;
+	}
+	xfer->status = status;
+	return status;
+}
+
+static void on_flushed(void *request, ucs_status_t status, void *user_data)
+{
+	struct ucx_wire *wire = user_data;
+
+	(void)status;   /* a failure comes to the error handler too */
+	wire->flushing = 0;
+	wire->outstanding--;
+	ucx.request_free(request);
+}
+
+void ucx_start_flush(struct ucx_wire *wire)
+{
+	ucp_request_param_t param = {
+		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+		.cb.send = on_flushed,
+		.user_data = wire,
+	};
+
+	if (wire->flushing)
+		return;
+	wire->unflushed = 0;
+	if (UCS_PTR_IS_PTR(ucx.ep_flush_nbx(wire->ep, &param))) {
+		wire->flushing = 1;
+		wire->outstanding++;
+	}
+}
+
+int ucx_flush(struct snti_conn *base)
+{
+	struct ucx_conn *conn = (struct ucx_conn *)base;
+
+	if (base->status)
+		return base->status == SNT_BUSY ? 0 : base->status;
+	if (conn->wire->unflushed && !conn->over)
+		ucx_start_flush(conn->wire);
+	return conn->wire->flushing ? SNT_BUSY : 0;
+}
