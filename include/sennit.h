@@ -139,7 +139,7 @@ struct snt_team_options {
 	int progress_thread;
 };
 #ifdef __cplusplus   /* which knows no designators before C++20, and warns where members are left out */
-#define SNT_TEAM_OPTIONS { sizeof(struct snt_team_options), 0, 0, 0, 0, 0, 0, 0, 0 }
+#define SNT_TEAM_OPTIONS { sizeof(struct snt_team_options), 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #else
 #define SNT_TEAM_OPTIONS { .size = sizeof(struct snt_team_options) }
 #endif
