@@ -57,29 +57,27 @@ static const struct rule standard[] = {
 	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, ANY_WIRE },
 };
 
-enum { SLICE_BYTES = 128 << 10, DEEP_SLICE_BYTES = 512 << 10, MOST_SLICES = 4096 };
+enum { SLICE_BYTES = 128 << 10, RELAYED_BYTES = 512 << 10, NETWORK_WINDOW = 8, MOST_SLICES = 4096 };
 
-/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank.
- * @deep: a message passes through ranks that would wait for each other were it not cut. */
+/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank. */
 static const struct pipeline {
 	enum snt_collective collective;
 	const char *name;
 	uint32_t parts, window;
-	int deep;
 } pipelines[] = {
-	{ SNT_ALLREDUCE, "ring", 0, 4, 0 },
-	{ SNT_ALLREDUCE, "bidirectional", 0, 4, 0 },
-	{ SNT_ALLREDUCE, "hierarchical", 0, 4, 1 },
-	{ SNT_ALLREDUCE, "tree", 2, 8, 1 },
-	{ SNT_ALLREDUCE, "circulant", 2, 4, 0 },
-	{ SNT_REDUCE_SCATTER, "ring", 0, 4, 0 },
-	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4, 0 },
-	{ SNT_REDUCE_SCATTER, "circulant", 2, 4, 0 },
-	{ SNT_ALLGATHER, "ring", 0, 4, 0 },
-	{ SNT_BROADCAST, "chain", 1, 8, 1 },
-	{ SNT_BROADCAST, "scatter_allgather", 0, 4, 0 },
-	{ SNT_REDUCE, "ring", 0, 4, 0 },
-	{ SNT_REDUCE, "binomial", 1, 4, 1 },
+	{ SNT_ALLREDUCE, "ring", 0, 4 },
+	{ SNT_ALLREDUCE, "bidirectional", 0, 4 },
+	{ SNT_ALLREDUCE, "hierarchical", 0, 4 },
+	{ SNT_ALLREDUCE, "tree", 2, 8 },
+	{ SNT_ALLREDUCE, "circulant", 2, 4 },
+	{ SNT_REDUCE_SCATTER, "ring", 0, 4 },
+	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4 },
+	{ SNT_REDUCE_SCATTER, "circulant", 2, 4 },
+	{ SNT_ALLGATHER, "ring", 0, 4 },
+	{ SNT_BROADCAST, "chain", 1, 8 },
+	{ SNT_BROADCAST, "scatter_allgather", 0, 4 },
+	{ SNT_REDUCE, "ring", 0, 4 },
+	{ SNT_REDUCE, "binomial", 1, 4 },
 };
 
 static uint64_t wire_slice(const struct snti_question *q)
@@ -96,20 +94,24 @@ static uint32_t count_slices(const struct snti_question *q, const struct pipelin
 {
 	uint64_t message = q->bytes / (pipeline->parts ? pipeline->parts : q->size), slice = wire_slice(q), slices;
 
-	if (pipeline->deep && q->size > 2 && slice > DEEP_SLICE_BYTES)
-		slice = DEEP_SLICE_BYTES;
+	/* What ranks pass on is cut so that a link has the next slice to send while the last one is still arriving. */
+	if (q->size > 2 && slice > RELAYED_BYTES)
+		slice = RELAYED_BYTES;
 	slices = message / slice + (message % slice != 0);
 	return slices > MOST_SLICES ? MOST_SLICES : slices ? (uint32_t)slices : 1;
 }
 
 static void default_slices(const struct snti_question *q, struct snti_choice *choice)
 {
+	uint32_t window;
+
 	choice->slices = choice->window = 1;
 	for (size_t i = 0; i < sizeof(pipelines) / sizeof(pipelines[0]); i++) {
 		if (pipelines[i].collective != q->collective || strcmp(pipelines[i].name, choice->algorithm->name))
 			continue;
 		choice->slices = count_slices(q, &pipelines[i]);
-		choice->window = choice->slices < pipelines[i].window ? choice->slices : pipelines[i].window;
+		window = wire_of(q) == NETWORK ? NETWORK_WINDOW : pipelines[i].window;
+		choice->window = choice->slices < window ? choice->slices : window;
 	}
 }
 
