@@ -9,14 +9,16 @@
 
 /* ---- failures ----------------------------------------------------------- */
 
-/* Sends @there bytes to a receive of @here; @late: the receive comes last. The sender may have been told
+/* Sends @there bytes to a receive of @here; @variant 1: the receive comes last, 2: it is one of at most. The sender may have been told
  * success before: then its conn fails. */
-static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerprint, int late)
+static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerprint, int variant)
 {
 	unsigned char *out = filled(there, 1), *in = malloc(here + 1);
 	struct snti_xfer send = message(out, there, 1), recv = message(in, here, 1);
+	int late = variant & 1;
 
 	recv.fingerprint = fingerprint;
+	recv.at_most = here < there && variant & 2;     /* too large is too large */
 	if (!late)
 		do_recv(p, 1, &recv);
 	do_send(p, 0, &send);
@@ -34,11 +36,11 @@ static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerp
 
 static void fresh_mismatch(size_t there, size_t here, uint64_t fingerprint)
 {
-	for (int late = 0; late < 2; late++) {
+	for (int variant = 0; variant < 4; variant++) {
 		void *state;
 
 		setup(&state);
-		mismatch(state, there, here, fingerprint, late);
+		mismatch(state, there, here, fingerprint, variant);
 		teardown(&state);
 	}
 }

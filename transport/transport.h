@@ -28,7 +28,7 @@ struct snti_memory {
  * it alone while status is SNT_BUSY. */
 struct snti_xfer {
 	void *data;                     /* what is sent; where a receive ends up */
-	size_t size;                    /* bytes; both sides must name the same */
+	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
 	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; else NULL */
@@ -40,6 +40,7 @@ struct snti_xfer {
 	uint32_t width;                 /* bytes of one element, a power of two up to 8 */
 	uint32_t arriving_left;
 	uint32_t around;                /* recv: without fold, written around the caches */
+	uint32_t at_most;               /* recv: a shorter message is welcome; size becomes the message's */
 
 	int status;                     /* SNT_BUSY, 0, or why it failed */
 
@@ -105,8 +106,8 @@ struct snti_transport {
 
 	/* 0: taken, watch xfer->status (which may be done already); SNT_AGAIN: not taken, offer
 	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may
-	 * be changed, a recv's when its data is in place. A message whose size or fingerprint
-	 * is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
+	 * be changed, a recv's when its data is in place. A message whose size (with
+	 * at_most: a larger one) or fingerprint is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
 	 * accept has been called (SNT_AGAIN until it is up). */
 	int  (*send)(struct snti_conn *conn, struct snti_xfer *xfer);
 	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
@@ -127,6 +128,17 @@ void snti_port_close(struct snti_port *port);            /* NULL is allowed */
 int  snti_conn_open(struct snti_port *port, const struct snti_address *mine, const struct snti_address *theirs,
 		    uint64_t ident, int peer, struct snti_conn **conn) SNT_CHECK_RESULT;
 void snti_conn_close(struct snti_conn *conn);            /* NULL is allowed */
+
+/* For transports: whether a message of @size bytes fits @recv, which from now on has that size. */
+static inline int snti_fits(struct snti_xfer *recv, uint64_t size)
+{
+	if (recv->size == size)
+		return 1;
+	if (!recv->at_most || size > recv->size)
+		return 0;
+	recv->size = size;
+	return 1;
+}
 
 static inline int snti_send(struct snti_conn *conn, struct snti_xfer *xfer)
 {
