@@ -3,6 +3,7 @@
 #include "transport/tcp.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 		port->guests[i].fd = -1;
 	port->listener.kind = TCP_LISTENER;
 	port->local_only = options->local_only;
+	snprintf(port->device, sizeof port->device, "%s", options->device ? options->device : "");
 	memcpy(port->secret, options->secret, sizeof port->secret);
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (port->epoll < 0)
@@ -178,6 +180,7 @@ const struct snti_transport snti_tcp_transport = {
 	.name = "tcp",
 	.port_size = sizeof(struct tcp_port),
 	.conn_size = sizeof(struct tcp_conn),
+	.devices = tcp_devices,
 	.open = tcp_open,
 	.close = tcp_close,
 	.poll = tcp_poll,

@@ -57,6 +57,17 @@ struct snti_address { unsigned char bytes[SNTI_ADDRESS_BYTES]; };
 struct snti_port_options {
 	const unsigned char *secret;    /* 32 bytes that all members of the job share */
 	int local_only;                 /* loopback suffices: all ranks are on this host */
+	const char *device;             /* the address is of this device alone; NULL: of all that may be used */
+};
+
+/* A device that ports can be opened on. */
+struct snti_device {
+	char name[32];                  /* tells it from this transport's others */
+	char path[256];                 /* the directory of its hardware below /sys; "": none that is known */
+	uint64_t guid;                  /* of its hardware, 0: not known */
+	int number;                     /* which port of its hardware, from 1 on */
+	int speed_mbps;                 /* 0: not known */
+	int is_loopback;                /* reaches this host only */
 };
 
 struct snti_port {
@@ -77,6 +88,9 @@ struct snti_transport {
 	const char *name;
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
+	/* What may be used here, the preferred ones first: how many were written, at most @most, or a failure. Unset:
+	 * one device without a name. */
+	int  (*devices)(struct snti_device *devices, int most);
 	/* close accepts a port whose open failed, hang_up a conn that never came up. */
 	int  (*open)(struct snti_port *port, const struct snti_port_options *options);
 	void (*close)(struct snti_port *port);
