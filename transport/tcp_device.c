@@ -78,9 +78,25 @@ static int is_known(const struct snti_device *devices, int count, const char *na
 static int add_wanted(struct snti_device *devices, int count, int most, const struct ifaddrs *all, const char *want)
 {
 	for (const struct ifaddrs *one = all; one && count < most; one = one->ifa_next)
-		if (tcp_is_wanted(one, want) && (want || !is_bridge(one->ifa_name)) &&
-		    !is_known(devices, count, one->ifa_name))
+		if (tcp_is_wanted(one, want) && !is_known(devices, count, one->ifa_name))
 			describe(&devices[count++], one);
+	return count;
+}
+
+/* Loopback and bridges come last. */
+static int add_all(struct snti_device *devices, int most, const struct ifaddrs *all)
+{
+	int count = 0;
+
+	for (int last = 0; last < 2; last++)
+		for (const struct ifaddrs *one = all; one && count < most; one = one->ifa_next) {
+			int is_last = is_bridge(one->ifa_name) || (one->ifa_flags & IFF_LOOPBACK) != 0;
+
+			if (is_last != last || !tcp_is_chosen(one, "") || is_known(devices, count, one->ifa_name))
+				continue;
+			describe(&devices[count], one);
+			devices[count++].is_last_resort = last;
+		}
 	return count;
 }
 
@@ -103,10 +119,10 @@ int tcp_devices(struct snti_device *devices, int most)
 
 	if (getifaddrs(&all))
 		return snti_fail(SNT_EDEVICE, "tcp: no list of network interfaces: %m");
-	count = *names ? add_named(devices, most, all, names) : add_wanted(devices, 0, most, all, NULL);
-	/* A host without a network still has itself. */
-	if (!count && !*names)
-		count = add_wanted(devices, 0, most, all, "lo");
+	count = *names ? add_named(devices, most, all, names) : add_all(devices, most, all);
 	freeifaddrs(all);
-	return count ? count : snti_fail(SNT_EINVAL, "tcp: no interface that is up matches SNT_INTERFACES '%s'", names);
+	if (count)
+		return count;
+	return *names ? snti_fail(SNT_EINVAL, "tcp: no interface that is up matches SNT_INTERFACES '%s'", names)
+		      : snti_fail(SNT_EDEVICE, "tcp: no interface is up with an address");
 }

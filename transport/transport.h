@@ -68,6 +68,7 @@ struct snti_device {
 	int number;                     /* which port of its hardware, from 1 on */
 	int speed_mbps;                 /* 0: not known */
 	int is_loopback;                /* reaches this host only */
+	int is_last_resort;             /* not to be taken unless somebody asks for it */
 };
 
 struct snti_port {
