@@ -34,7 +34,8 @@ int snti_nccl_prepare(struct snti_nccl_comm *comm)
 	return 0;
 }
 
-static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer)
+static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer,
+				      int is_receive)
 {
 	struct snti_nccl_request *request;
 
@@ -44,13 +45,14 @@ static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct 
 	snti_list_remove(&request->link);
 	snti_list_append(&comm->busy, &request->link);
 	request->comm = comm;
+	request->is_receive = is_receive;
 	request->count = transfer->count;
 	request->posted = 0;
 	for (int i = 0; i < transfer->count; i++) {
 		struct snti_xfer *xfer = comm->idle_xfers[--comm->idle_xfer_count];
 
 		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
-			.lane = (uint32_t)transfer->tags[i], .status = SNT_BUSY };
+			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .status = SNT_BUSY };
 		request->xfers[i] = xfer;
 		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
 		request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
@@ -109,11 +111,9 @@ static int start(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *t
 	int status = comm->unposted ? post(comm->unposted) : 0;
 
 	/* What comes later must not overtake what the wire has not taken. */
-	request = status ? NULL : take(comm, transfer);
-	if (request) {
-		request->is_receive = is_receive;
+	request = status ? NULL : take(comm, transfer, is_receive);
+	if (request)
 		status = post(request);
-	}
 	if (request && !request->posted) {
 		give_back(request);
 		request = NULL;
