@@ -47,6 +47,7 @@ int host_iflush(const struct host_net *net, void *comm, struct host_buffers *buf
 int host_test(const struct host_net *net, void *request, int *done, int *sizes);
 int host_close_send(const struct host_net *net, void *comm);
 int host_close_recv(const struct host_net *net, void *comm);
+int host_events_open(void);                     /* of the profiler: started and not stopped */
 int host_close_listen(const struct host_net *net, void *comm);
 const char *host_result_name(int result);
 
@@ -155,6 +156,7 @@ void host_scenario_death(struct host_rank *rank);
 void host_scenario_foreign(struct host_rank *rank);
 void host_scenario_fork(struct host_rank *rank);
 void host_scenario_farewell(struct host_rank *rank);
+void host_scenario_silence(struct host_rank *rank);
 void host_scenario_schedules(struct host_rank *rank);
 
 void host_measure(struct host_rank *rank);

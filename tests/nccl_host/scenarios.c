@@ -91,6 +91,8 @@ static void run_shape(struct host_rank *rank, const struct host_shape *shape)
 	host_begin(rank);
 	host_connect_pair(rank, rank->context, &link);
 	host_exchange(rank, &link, shape);
+	if (host_events_open())
+		host_fail(rank, "%d events of the profiler are not stopped", host_events_open());
 	host_barrier(rank);
 	host_close_pair(rank, &link);
 	host_end(rank);
@@ -357,6 +359,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "foreign", "the handle of another network: an error and one warning", host_scenario_foreign, 0 },
 	{ "fork", "a process forked while data flows ends as any other", host_scenario_fork, 0 },
 	{ "schedules", "random shapes of traffic, one after another by seed", host_scenario_schedules, 0 },
+	{ "silence", "an idle receive, while somebody else cuts the link", host_scenario_silence, 1 },
 	{ "soak", "many messages (--messages): memory and descriptors stay", scenario_soak, 1 },
 };
 const int host_scenario_count = sizeof host_scenarios / sizeof *host_scenarios;

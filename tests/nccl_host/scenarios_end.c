@@ -4,13 +4,22 @@
 
 #include <dlfcn.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 static const size_t big_sizes[] = { 4096, 524288, 1048576 };
 static const size_t some_sizes[] = { 64, 4096, 65536, 131072 };
+
+/* The sanitizers' own work at the end of a process knows nothing of threads that a fork left behind. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
 
 enum { SLACK_DESCRIPTORS = 4, SOON_MS = 10000 };
 
@@ -218,6 +227,28 @@ void host_scenario_death(struct host_rank *rank)
 	_exit(0);
 }
 
+/* Somebody else cuts the link. Whoever only receives has to notice as well. */
+void host_scenario_silence(struct host_rank *rank)
+{
+	struct host_shape shape = { .seed = rank->seed, .groups = 20, .depth = 8, .most_parts = 1, .sizes = some_sizes,
+		.size_count = 4 };
+	struct host_flow flow;
+	struct host_work work = { .rank = rank, .flows = &flow, .count = 1, .tolerant = 1 };
+	struct host_link link;
+
+	host_begin(rank);
+	host_connect_pair(rank, rank->context, &link);
+	host_exchange(rank, &link, &shape);
+	host_flow_open(&flow, rank, link.recv, 0, &shape);
+	host_work_run(&work);
+	if (!work.result || host_warnings() != 1)
+		host_fail(rank, "silence is %s, with %d warnings", host_result_name(work.result), host_warnings());
+	host_flow_close(&flow);
+	host_close_pair(rank, &link);
+	host_forget_warnings();
+	host_end(rank);
+}
+
 void host_scenario_foreign(struct host_rank *rank)
 {
 	unsigned char handle[NCCL_HANDLE_BYTES];
@@ -249,9 +280,12 @@ static void fork_and_end(struct host_rank *rank)
 		/* As a data loader ends: with all that is registered for the end. */
 		char *memory = malloc(1 << 20);
 
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (memory)
 			memset(memory, 1, 1 << 20);
 		free(memory);
+		if (SANITIZED)
+			_exit(0);
 		exit(0);
 	}
 	if (pid < 0 || waitpid(pid, &status, 0) < 0 || status)
