@@ -69,7 +69,7 @@ static int read_options(struct snt_team *team, struct snt_team_options *options)
 
 static int open_ports(struct snt_team *team, struct snti_card *mine, int local_only)
 {
-	struct snti_port_options options = { snti_exchange_secret(team->exchange), local_only, NULL };
+	struct snti_port_options options = { snti_exchange_secret(team->exchange), local_only, NULL, 0 };
 	int status = 0, last = 0;
 
 	for (uint32_t i = 0; i < team->preferred_count; i++) {

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/random.h"
+#include "base/settings.h"
 
 #define FEW 8                     /* that many sockets are cheaper to read than to ask epoll about */
 #define EVENTS 64
@@ -29,6 +30,7 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 		port->guests[i].fd = -1;
 	port->listener.kind = TCP_LISTENER;
 	port->local_only = options->local_only;
+	port->eager = options->eager ? options->eager : snti_settings()->tcp_eager;
 	snprintf(port->device, sizeof port->device, "%s", options->device ? options->device : "");
 	memcpy(port->secret, options->secret, sizeof port->secret);
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -136,6 +136,7 @@ struct tcp_port {
 	uint64_t ticket;
 	int local_only;
 	char device[32];                /* "": all */
+	size_t eager;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
 	size_t hot_count;

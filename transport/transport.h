@@ -58,6 +58,7 @@ struct snti_port_options {
 	const unsigned char *secret;    /* 32 bytes that all members of the job share */
 	int local_only;                 /* loopback suffices: all ranks are on this host */
 	const char *device;             /* the address is of this device alone; NULL: of all that may be used */
+	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
 };
 
 /* A device that ports can be opened on. */

@@ -76,11 +76,15 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	return comm;
 }
 
+/* A comm goes one way, so that no message takes credit back on its way: each return is a frame of its own. NCCL has
+ * receives posted for nearly all that comes, so the room is seldom used. */
+#define EAGER ((size_t)256 << 10)
+
 static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
 {
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback,
-		.device = comm->device->name };
+		.device = comm->device->name, .eager = EAGER };
 	int status = make_secret(seed, secret);
 
 	if (!status)
