@@ -52,7 +52,8 @@ static void tcp_close(struct snti_port *base)
 	while (!snti_list_empty(&port->conns))
 		tcp_hang_up(&snti_container(port->conns.next, struct tcp_conn, link)->base);
 	tcp_drop_guests(port);
-	tcp_linger(port, CLOSE_MS);
+	tcp_linger(port, base->hasty ? 0 : CLOSE_MS);
+	tcp_linger_no_more(port);
 	if (port->listen_fd >= 0)
 		close(port->listen_fd);
 	if (port->epoll >= 0)

@@ -193,6 +193,7 @@ void tcp_take(struct tcp_conn *conn, struct snti_xfer *xfer, struct snti_link *l
 void tcp_finish(struct tcp_conn *conn, struct snti_xfer *xfer, int status);
 void tcp_hang_up(struct snti_conn *conn);
 void tcp_linger(struct tcp_port *port, int wait_ms);
+void tcp_linger_no_more(struct tcp_port *port);
 
 /* tcp_output.c */
 int tcp_send(struct snti_conn *conn, struct snti_xfer *xfer);

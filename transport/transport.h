@@ -75,6 +75,7 @@ struct snti_device {
 struct snti_port {
 	const struct snti_transport *ops;
 	int wake_fd;                    /* readable when poll may have something to do after arm; -1: none */
+	int hasty;                      /* set by the owner: close shall not wait until the peers have what was sent */
 };
 
 struct snti_conn {

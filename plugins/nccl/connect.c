@@ -95,6 +95,9 @@ static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_
 
 void snti_nccl_free(struct snti_nccl_comm *comm)
 {
+	/* Work in flight means that NCCL aborts. Then the peer may be the one that hangs. */
+	if (comm->port && (comm->is_cut || !snti_list_empty(&comm->busy)))
+		comm->port->hasty = 1;
 	snti_conn_close(comm->conn);
 	snti_port_close(comm->port);
 	while (!snti_list_empty(&comm->memories)) {

@@ -55,7 +55,9 @@ struct snti_nccl_comm {
 	struct snti_xfer greeting_xfer;
 	char peer[SNTI_NCCL_PEER];
 	char cause[256];                /* the first failure's */
-	int is_told;
+	int is_told, is_cut;
+	uint64_t quiet_since;           /* when something was posted or done last */
+	unsigned idle_tests;
 
 	struct snti_link busy, idle;    /* requests */
 	struct snti_nccl_request *requests;

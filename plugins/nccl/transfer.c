@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/settings.h"
+
+enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 
 struct memory { struct snti_link link; void *data; size_t size; };
 
@@ -178,6 +182,28 @@ static int status_of(const struct snti_nccl_request *request)
 	return status;
 }
 
+/* Waiting is no error: GPUs compute. But who looks into a job that hangs wants to know where. */
+static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_request *request)
+{
+	uint64_t now;
+	int count = 0;
+
+	if (++comm->idle_tests % IDLE_TESTS)
+		return;
+	now = snti_now_ns();
+	if (!comm->quiet_since)
+		comm->quiet_since = now;
+	if ((now - comm->quiet_since) / 1000000 < snti_settings()->timeout_ms)
+		return;
+	snti_list_each(link, &comm->busy)
+		count++;
+	snti_nccl_log(NCCL_LOG_INFO, "%s: nothing %s %s for %llu s: %d requests wait, this one for tag %llu and %zu bytes",
+		      comm->device->name, request->is_receive ? "has come from" : "has gone to", comm->peer,
+		      (unsigned long long)(now - comm->quiet_since) / 1000000000, count,
+		      (unsigned long long)request->xfers[0]->lane, request->xfers[0]->size);
+	comm->quiet_since = now;
+}
+
 static int progress(struct snti_nccl_request *request)
 {
 	struct snti_nccl_comm *comm = request->comm;
@@ -198,6 +224,7 @@ static int finish(struct snti_nccl_request *request, int *sizes)
 	for (int i = 0; sizes && i < request->count; i++)
 		sizes[i] = (int)request->xfers[i]->size;
 	tell_profiler(request, NCCL_PROFILE_STOP);
+	request->comm->quiet_since = 0;
 	give_back(request);
 	return 1;
 }
@@ -215,6 +242,8 @@ int snti_nccl_test(void *asked, int *done, int *sizes)
 		result = snti_nccl_failed(comm, status);
 	else if (!status)
 		*done = finish(request, sizes);
+	else
+		mention_waiting(comm, request);
 	pthread_mutex_unlock(&comm->lock);
 	return result;
 }
@@ -272,6 +301,7 @@ int snti_nccl_deregister(void *object, void *memory)
 			strcpy(comm->cause, "its memory was deregistered while in use");
 		snti_conn_close(comm->conn);
 		comm->conn = NULL;
+		comm->is_cut = 1;
 		comm->unposted = NULL;
 	}
 	snti_list_remove(&known->link);

@@ -21,7 +21,8 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "schedules", "N", "how many random schedules, for each version [100]" },
 	{ "messages", "N", "how many messages 'soak' sends each way [100000]" },
 	{ "measure", NULL, "measure bandwidth and latency instead, beside plain TCP" },
-	{ "depth", "N", "with --measure, how many messages are in flight, 1 to 64 [8]" },
+	{ "depth", "N", "with --measure, how many messages are in flight on each comm, 1 to 64 [8]" },
+	{ "channels", "N", "with --measure, how many comms in each direction, 1 to 16 [1]" },
 	{ "list", NULL, "list the scenarios" },
 	{ "help", NULL, "show this" },
 };
@@ -93,6 +94,9 @@ static int take(struct host_options *options, const char *name, const char *text
 	} else if (!strcmp(name, "depth")) {
 		status = take_number(name, text, 1, 64, &number);
 		options->depth = (int)number;
+	} else if (!strcmp(name, "channels")) {
+		status = take_number(name, text, 1, 16, &number);
+		options->channels = (int)number;
 	} else if (!strcmp(name, "device")) {
 		status = take_number(name, text, 0, 999, &number);
 		options->device = (int)number;
@@ -213,7 +217,7 @@ static int run_measure(const struct host_options *options, int version)
 
 int snti_command_nccl_check(int argc, char **argv)
 {
-	struct host_options options = { .seed = 1, .schedules = 100, .messages = 100000, .depth = 8 };
+	struct host_options options = { .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1 };
 	int versions[HOST_NEWEST - HOST_OLDEST + 1], count, status = read_options(argc, argv, &options);
 
 	if (status >= 0)

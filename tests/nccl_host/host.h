@@ -57,7 +57,7 @@ struct host_options {
 	const char *plugin, *scenario;
 	int version;                    /* 0: all that there are */
 	uint64_t seed, schedules, messages;
-	int depth, device;
+	int depth, channels, device;
 	int measure, list, help;
 };
 
@@ -150,6 +150,7 @@ extern const struct host_scenario host_scenarios[];
 extern const int host_scenario_count;
 
 void host_scenario_abort(struct host_rank *rank);
+void host_scenario_frozen(struct host_rank *rank);
 void host_scenario_abandon(struct host_rank *rank);
 void host_scenario_cycles(struct host_rank *rank);
 void host_scenario_death(struct host_rank *rank);

@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { ROUNDS = 5, TAG = 1, WARM_UP = 20 };
+enum { ROUNDS = 5, TAG = 1, WARM_UP = 20, MOST_CHANNELS = 16, MOST_DEPTH = 1024 };
 #define MOST_BYTES ((size_t)1 << 20)
 #define ROUND_BYTES ((uint64_t)64 << 20)
 
@@ -22,11 +22,11 @@ static const size_t measured_sizes[] = { 8, 256, 4096, 16384, 65536, 131072, 524
 /* One way to send and to receive a message, several of them at once. */
 struct way {
 	struct host_rank *rank;
-	struct host_link link;
-	void *send_memory, *recv_memory;
+	struct host_link links[MOST_CHANNELS];
+	void *send_memory[MOST_CHANNELS], *recv_memory[MOST_CHANNELS];
 	char *out, *in;
 	int socket;                     /* of plain TCP */
-	int depth;
+	int channels, depth;            /* depth: of all channels together */
 };
 
 /* As NCCL's progress thread does when it finds nothing to do. */
@@ -41,21 +41,21 @@ static void wait_a_little(struct way *way, uint64_t start)
 
 static int net_post(struct way *way, int is_send, size_t size, uint64_t index, void **request)
 {
-	size_t at = index % (uint64_t)way->depth * MOST_BYTES;
+	size_t at = index % (uint64_t)way->depth * MOST_BYTES, channel = index % (uint64_t)way->channels;
 	struct host_buffers b = { .count = 1, .data = { way->in + at }, .sizes = { size }, .tags = { TAG },
-		.memories = { way->recv_memory } };
+		.memories = { way->recv_memory[channel] } };
 
 	if (is_send)
-		host_must(way->rank, host_isend(&way->rank->net, way->link.send, way->out + at, size, TAG,
-						way->send_memory, request), "isend");
+		host_must(way->rank, host_isend(&way->rank->net, way->links[channel].send, way->out + at, size, TAG,
+						way->send_memory[channel], request), "isend");
 	else
-		host_must(way->rank, host_irecv(&way->rank->net, way->link.recv, &b, request), "irecv");
+		host_must(way->rank, host_irecv(&way->rank->net, way->links[channel].recv, &b, request), "irecv");
 	return *request != NULL;
 }
 
 static void net_run(struct way *way, int is_send, size_t size, uint64_t count)
 {
-	void *requests[64];
+	void *requests[MOST_DEPTH];
 	uint64_t posted = 0, done = 0, start = host_now_ns();
 	int size_there, is_done;
 
@@ -183,38 +183,52 @@ static void measure_size(struct way *way, size_t size)
 			 rate[0] / rate[1], us[0], us[1], us[0] / us[1]);
 }
 
-static void register_all(struct way *way)
+static void open_channels(struct way *way)
 {
+	const struct host_net *net = &way->rank->net;
 	size_t size = MOST_BYTES * (size_t)way->depth;
 
 	way->out = calloc(1, size);
 	way->in = calloc(1, size);
 	if (!way->out || !way->in)
 		host_fail(way->rank, "out of memory");
-	host_must(way->rank, host_register(&way->rank->net, way->link.send, way->out, size, &way->send_memory), "regMr");
-	host_must(way->rank, host_register(&way->rank->net, way->link.recv, way->in, size, &way->recv_memory), "regMr");
+	for (int i = 0; i < way->channels; i++) {
+		host_connect_pair(way->rank, way->rank->context, &way->links[i]);
+		host_must(way->rank, host_register(net, way->links[i].send, way->out, size, &way->send_memory[i]), "regMr");
+		host_must(way->rank, host_register(net, way->links[i].recv, way->in, size, &way->recv_memory[i]), "regMr");
+	}
+}
+
+static void close_channels(struct way *way)
+{
+	const struct host_net *net = &way->rank->net;
+
+	host_barrier(way->rank);
+	for (int i = 0; i < way->channels; i++) {
+		host_must(way->rank, host_deregister(net, way->links[i].send, way->send_memory[i]), "deregMr");
+		host_must(way->rank, host_deregister(net, way->links[i].recv, way->recv_memory[i]), "deregMr");
+		host_close_pair(way->rank, &way->links[i]);
+	}
+	free(way->out);
+	free(way->in);
 }
 
 void host_measure(struct host_rank *rank)
 {
-	struct way way = { .rank = rank, .depth = rank->options->depth };
+	const struct host_options *options = rank->options;
+	struct way way = { .rank = rank, .channels = options->channels, .depth = options->depth * options->channels };
 
 	host_begin(rank);
-	host_connect_pair(rank, rank->context, &way.link);
-	register_all(&way);
+	open_channels(&way);
 	tcp_open(&way);
 	if (!rank->rank)
-		host_say(rank, "# %s v%d, %d in flight, host memory; plain TCP on loopback in turns with it; medians of %d\n"
+		host_say(rank, "# %s v%d, channels: %d, in flight on each: %d, host memory; one plain TCP connection on loopback in "
+			 "turns with it; medians of %d\n"
 			 "#    bytes       MB/s   TCP MB/s  ratio   latency us     TCP us  ratio\n", rank->net.name,
-			 rank->version, way.depth, ROUNDS);
+			 rank->version, way.channels, options->depth, ROUNDS);
 	for (size_t i = 0; i < sizeof measured_sizes / sizeof *measured_sizes; i++)
 		measure_size(&way, measured_sizes[i]);
-	host_must(rank, host_deregister(&rank->net, way.link.send, way.send_memory), "deregMr");
-	host_must(rank, host_deregister(&rank->net, way.link.recv, way.recv_memory), "deregMr");
-	host_barrier(rank);
-	host_close_pair(rank, &way.link);
 	close(way.socket);
-	free(way.out);
-	free(way.in);
+	close_channels(&way);
 	host_end(rank);
 }

@@ -18,7 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LONGEST_S = 120, SILENT_S = 100 };
+enum { LONGEST_S = 120, SILENT_S = 100, GRACE_MS = 5000 };
 
 /* ---- log ------------------------------------------------------------------ */
 
@@ -211,12 +211,17 @@ void host_close_pair(struct host_rank *rank, struct host_link *link)
 
 /* ---- the parent -------------------------------------------------------------- */
 
+static unsigned longest_s(const struct host_options *options)
+{
+	return (unsigned)(LONGEST_S + options->schedules / 20 + options->messages / 2000);
+}
+
 static void run_rank(struct host_rank *rank, void (*body)(struct host_rank *rank))
 {
 	char why[256];
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	alarm((unsigned)(LONGEST_S + rank->options->schedules / 20 + rank->options->messages / 2000));
+	alarm(longest_s(rank->options));
 	is_loud = getenv("NCCL_DEBUG") && !strcmp(getenv("NCCL_DEBUG"), "INFO");
 	rank->seed = rank->options->seed;
 	if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
@@ -241,21 +246,25 @@ static pid_t fork_rank(const struct host_options *options, int version, int numb
 	_exit(0);
 }
 
-/* Until both have closed it: the first lines stay in @why, all of them are shown where they are measurements. */
-static void hear(int from, char *why, size_t room)
+/* Until both have closed it, or one stays longer than its alarm allows, such as a stopped one. What they said first
+ * stays in @why. Whether one is late. */
+static int hear(int from, char *why, size_t room, int most_ms)
 {
 	char waste[1024];
 	size_t have = 0;
 	ssize_t got;
 
 	do {
+		struct pollfd ready = { .fd = from, .events = POLLIN };
 		int is_full = have + 1 >= room;
 
+		if (poll(&ready, 1, most_ms) == 0)
+			return 1;
 		got = is_full ? read(from, waste, sizeof waste) : read(from, why + have, room - 1 - have);
 		if (got > 0 && !is_full)
-			have += (size_t)got;
+			why[have += (size_t)got] = 0;
 	} while (got > 0 || (got < 0 && errno == EINTR));
-	why[have] = 0;
+	return 0;
 }
 
 static int reap(pid_t pid, int number, char *why, size_t room)
@@ -276,7 +285,7 @@ static int reap(pid_t pid, int number, char *why, size_t room)
 int host_run_pair(const struct host_options *options, int version, void (*body)(struct host_rank *rank), char *why,
 		  size_t room)
 {
-	int other[2], report[2], failed = 0;
+	int other[2], report[2], failed = 0, is_late;
 	pid_t pids[2];
 
 	*why = 0;
@@ -290,8 +299,12 @@ int host_run_pair(const struct host_options *options, int version, void (*body)(
 	close(report[1]);
 	close(other[0]);
 	close(other[1]);
-	hear(report[0], why, room);
+	is_late = hear(report[0], why, room, (int)longest_s(options) * 1000 + GRACE_MS);
 	close(report[0]);
+	/* Not reaped yet, so that the numbers are still theirs. */
+	for (int i = 0; i < 2 && is_late; i++)
+		if (pids[i] > 0)
+			kill(pids[i], SIGKILL);
 	for (int i = 0; i < 2; i++)
 		failed |= pids[i] < 0 || reap(pids[i], i, why, room);
 	return failed ? -1 : 0;

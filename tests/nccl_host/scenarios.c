@@ -353,6 +353,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "full", "receives until none is taken, then all of them end", scenario_full, 0 },
 	{ "farewell", "one side closes while the other still tests", host_scenario_farewell, 0 },
 	{ "abort", "memory deregistered and comms closed with work in flight", host_scenario_abort, 0 },
+	{ "frozen", "the same while the other process is stopped: nobody waits for it", host_scenario_frozen, 0 },
 	{ "abandon", "connects and listens that nobody finishes, then finalize", host_scenario_abandon, 0 },
 	{ "cycles", "dlopen to dlclose with a connection in between, ten times", host_scenario_cycles, 0 },
 	{ "death", "the other process ends: an error, soon, and one warning", host_scenario_death, 0 },

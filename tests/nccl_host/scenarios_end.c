@@ -98,6 +98,65 @@ void host_scenario_abort(struct host_rank *rank)
 	host_end(rank);
 }
 
+enum { FROZEN_COMMS = 4, AT_ONCE_MS = 2000 };
+
+/* Rank 1 is stopped in the middle, as by a debugger; rank 0 gives up and must not wait for it. How long that takes. */
+static uint64_t abort_alone(struct host_rank *rank, struct host_link *links, struct host_work *work)
+{
+	uint64_t start;
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, host_work_thread, work))
+		host_fail(rank, "no thread");
+	usleep(300000);
+	atomic_store(&work->stop, 1);
+	pthread_join(thread, NULL);
+	start = host_now_ns();
+	for (int i = 0; i < work->count; i++)
+		host_flow_close(&work->flows[i]);
+	for (int i = 0; i < FROZEN_COMMS; i++)
+		host_close_pair(rank, &links[i]);
+	return (host_now_ns() - start) / 1000000;
+}
+
+static void stop_in_the_middle(struct host_rank *rank, struct host_work *work)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, host_work_thread, work))
+		host_fail(rank, "no thread");
+	usleep(50000);
+	raise(SIGSTOP);
+	_exit(0);
+}
+
+void host_scenario_frozen(struct host_rank *rank)
+{
+	struct host_shape shape = { .seed = rank->seed, .groups = 1000000, .depth = 8, .most_parts = 1, .sizes = big_sizes,
+		.size_count = 3 };
+	struct host_flow flows[2 * FROZEN_COMMS];
+	struct host_work work = { .rank = rank, .flows = flows, .count = 2 * FROZEN_COMMS, .tolerant = 1 };
+	struct host_link links[FROZEN_COMMS];
+	pid_t mine = getpid(), theirs;
+	uint64_t took_ms;
+
+	host_begin(rank);
+	for (int i = 0; i < FROZEN_COMMS; i++) {
+		host_connect_pair(rank, rank->context, &links[i]);
+		host_flow_open(&flows[2 * i], rank, links[i].send, 1, &shape);
+		host_flow_open(&flows[2 * i + 1], rank, links[i].recv, 0, &shape);
+	}
+	host_swap(rank, &mine, &theirs, sizeof mine);
+	if (rank->rank)
+		stop_in_the_middle(rank, &work);
+	took_ms = abort_alone(rank, links, &work);
+	kill(theirs, SIGCONT);
+	if (took_ms > AT_ONCE_MS)
+		host_fail(rank, "the end takes %llu ms when the other process is stopped", (unsigned long long)took_ms);
+	host_forget_warnings();
+	host_end(rank);
+}
+
 /* ---- what never began -------------------------------------------------------------- */
 
 /* The core drops what is half connected without a word. */
