@@ -201,6 +201,36 @@ static void abandon_often(unsigned char *out, size_t size)
 	}
 }
 
+/* The first never came, so what was sent behind it on its lane is not the next message. Other lanes are not touched. */
+void nothing_takes_the_place_of_a_lost_message(void **state)
+{
+	struct pair *p = *state;
+	size_t big = 3 << 20;
+	unsigned char *out = filled(big, 1), *in = malloc(big), after[16];
+	struct snti_xfer send = message(out, big, 1), behind = message(after, sizeof after, 1);
+	struct snti_xfer beside = message(after, sizeof after, 2);
+	struct snti_xfer first = message(in, big, 1), second = message(in, sizeof after, 2);
+
+	fill(after, sizeof after, 2);
+	first.at_most = 1;
+	do_send(p, 0, &send);
+	do_send(p, 0, &behind);
+	do_send(p, 0, &beside);
+	until(p, behind.status != SNT_BUSY && beside.status != SNT_BUSY);
+	snti_conn_close(p->conn[0]);
+	p->conn[0] = NULL;
+	for (int i = 0; i < 50; i++)
+		turn(p);
+	do_recv(p, 1, &second);
+	done(p, &second);
+	assert_filled(in, sizeof after, 2);
+	first.status = snti_recv(p->conn[1], &first) ? SNT_EPEER : first.status;
+	until(p, first.status != SNT_BUSY);
+	assert_int_equal(first.status, SNT_EPEER);
+	free(out);
+	free(in);
+}
+
 void what_a_sender_abandoned_is_never_taken_for_a_message(void **state)
 {
 	size_t size = 2 << 20;
