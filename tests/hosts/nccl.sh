@@ -6,7 +6,8 @@
 . "$(dirname "$0")/library.sh"
 plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
 [ -e "$plugin" ] || { echo "$plugin is not built"; exit 99; }
-hosts 1
+unset NCCL_SOCKET_IFNAME
+hosts 2
 link 0 eth1 br0 fd00:77::1/64
 on 0 ip link add docker0 type bridge && on 0 ip address add 172.17.0.1/16 dev docker0 && on 0 ip link set docker0 up
 
@@ -38,15 +39,19 @@ for device in 0 1; do
 	check "device$device" --device $device --scenario short || complain "device $device: $(cat "$work/device$device")"
 done
 
-# What goes to an address of one's own goes over lo. One sets out to be quiet for two thirds of a second and more.
-SNT_TIMEOUT=3000 check silence --scenario silence &
+# Between two hosts
+for scenario in grouped channels abort death farewell; do
+	check $scenario --netns /run/netns/h0,/run/netns/h1 --scenario $scenario || complain "$scenario: $(cat "$work/$scenario")"
+done
+
+SNT_TIMEOUT=3000 check silence --netns /run/netns/h0,/run/netns/h1 --scenario silence &
 waiting=$!
 for ((i = 0; i < 100; i++)); do
-	[ "$(on 0 ss -Hnt state established | wc -l)" -lt 8 ] || break
+	[ "$(on 0 ss -Hnt state established | wc -l)" -lt 4 ] || break
 	sleep 0.1
 done
 sleep 1
-on 0 ip link set lo down
+ip link set eth0h1 down
 SECONDS=0
 wait $waiting || complain "silence: $(cat "$work/silence")"
 [ $SECONDS -le 8 ] || complain "silence: noticed after $SECONDS s"

@@ -17,6 +17,7 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "version", "N", "only this version of the interface, 8 to 12 [all that the plugin has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
 	{ "device", "N", "the device to use [0]" },
+	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
 	{ "seed", "N", "where the random shapes begin [1]" },
 	{ "schedules", "N", "how many random schedules, for each version [100]" },
 	{ "messages", "N", "how many messages 'soak' sends each way [100000]" },
@@ -76,6 +77,8 @@ static int take(struct host_options *options, const char *name, const char *text
 		options->plugin = text;
 	else if (!strcmp(name, "scenario"))
 		options->scenario = text;
+	else if (!strcmp(name, "netns"))
+		options->namespaces = text;
 	else if (!strcmp(name, "seed"))
 		status = take_number(name, text, 0, UINT64_MAX / 2, &options->seed);
 	else if (!strcmp(name, "schedules"))

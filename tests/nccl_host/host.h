@@ -54,7 +54,7 @@ const char *host_result_name(int result);
 /* ---- pair.c: the two processes -------------------------------------------- */
 
 struct host_options {
-	const char *plugin, *scenario;
+	const char *plugin, *scenario, *namespaces;
 	int version;                    /* 0: all that there are */
 	uint64_t seed, schedules, messages;
 	int depth, channels, device;

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -216,6 +217,24 @@ static unsigned longest_s(const struct host_options *options)
 	return (unsigned)(LONGEST_S + options->schedules / 20 + options->messages / 2000);
 }
 
+static void enter_namespace(struct host_rank *rank)
+{
+	const char *first = rank->options->namespaces, *comma = first ? strchr(first, ',') : NULL;
+	char path[256];
+	int fd;
+
+	if (!first)
+		return;
+	if (!comma)
+		host_fail(rank, "--netns takes two paths, joined by a comma");
+	snprintf(path, sizeof path, "%.*s", rank->rank ? (int)strlen(comma + 1) : (int)(comma - first),
+		 rank->rank ? comma + 1 : first);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		host_fail(rank, "%s: %s", path, strerror(errno));
+	close(fd);
+}
+
 static void run_rank(struct host_rank *rank, void (*body)(struct host_rank *rank))
 {
 	char why[256];
@@ -224,6 +243,7 @@ static void run_rank(struct host_rank *rank, void (*body)(struct host_rank *rank
 	alarm(longest_s(rank->options));
 	is_loud = getenv("NCCL_DEBUG") && !strcmp(getenv("NCCL_DEBUG"), "INFO");
 	rank->seed = rank->options->seed;
+	enter_namespace(rank);
 	if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
 		host_fail(rank, "%s", why);
 	body(rank);
