@@ -15,7 +15,7 @@
 
 #define SNTI_NCCL_NAME "Sennit"
 #define SNTI_NCCL_REQUESTS (NCCL_MAX_REQUESTS * NCCL_MAX_RECVS)
-#define SNTI_NCCL_PEER 64
+#define SNTI_NCCL_PEER 96
 #define SNTI_NCCL_DEVICES 32
 #define SNTI_NCCL_MOST_BYTES ((size_t)1 << 30)    /* sizes are reported in an int */
 

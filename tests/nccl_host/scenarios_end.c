@@ -125,6 +125,7 @@ static void stop_in_the_middle(struct host_rank *rank, struct host_work *work)
 
 	if (pthread_create(&thread, NULL, host_work_thread, work))
 		host_fail(rank, "no thread");
+	pthread_detach(thread);
 	usleep(50000);
 	raise(SIGSTOP);
 	_exit(0);
