@@ -70,7 +70,8 @@ static int read_options(struct snt_team *team, struct snt_team_options *options)
 
 static int open_ports(struct snt_team *team, struct snti_card *mine, int local_only)
 {
-	struct snti_port_options options = { snti_exchange_secret(team->exchange), local_only, team->timeout_ms };
+	struct snti_port_options options = { .secret = snti_exchange_secret(team->exchange), .local_only = local_only,
+					     .timeout_ms = team->timeout_ms };
 	int status = 0, last = 0;
 
 	for (uint32_t i = 0; i < team->preferred_count; i++) {

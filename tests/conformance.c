@@ -433,6 +433,34 @@ static void large_messages_cross(void **state)
 	}
 }
 
+/* Shorter, exact and empty ones, small and large, before and after their receives; then one too large. */
+static void receives_of_at_most_take_what_comes(void **state)
+{
+	static const size_t sizes[][2] = { { 0, 8 }, { 0, 1 << 20 }, { 1, 8 }, { 8, 8 }, { 8, 300000 }, { 5000, 70000 },
+		{ 70000, 70001 }, { 200000, 1 << 20 }, { 1 << 20, 1 << 20 } };
+
+	for (size_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++) {
+		size_t sent = sizes[i / 2][0], room = sizes[i / 2][1];
+		unsigned char *out = filled(sent, i), *in = malloc(room);
+		struct snti_xfer send = message(out, sent, i % 3), recv = message(in, room, i % 3);
+
+		recv.at_most = 1;
+		if (i % 2)
+			do_recv(*state, 1, &recv);
+		do_send(*state, 0, &send);
+		for (int turns = 0; turns < 20; turns++)
+			turn(*state);
+		if (i % 2 == 0)
+			do_recv(*state, 1, &recv);
+		done(*state, &send);
+		done(*state, &recv);
+		assert_int_equal(recv.size, sent);
+		assert_filled(in, sent, i);
+		free(out);
+		free(in);
+	}
+}
+
 int conformance_run(const struct snti_transport *transport)
 {
 #define plain(test) cmocka_unit_test(test)
@@ -442,6 +470,7 @@ int conformance_run(const struct snti_transport *transport)
 		plain(send_before_connection_is_up_is_offered_again),
 		paired(every_size_arrives_intact),
 		paired(folds_land_whichever_side_arrives_left),
+		paired(receives_of_at_most_take_what_comes),
 		paired(stalled_lane_is_alone),
 		paired(messages_on_one_lane_keep_their_order),
 		paired(many_lanes_interleave),
@@ -453,6 +482,7 @@ int conformance_run(const struct snti_transport *transport)
 		paired(peer_that_hangs_up_fails_what_is_pending),
 		plain(what_send_completed_arrives_after_hang_up),
 		paired(large_send_arrives_after_hang_up),
+		paired(nothing_takes_the_place_of_a_lost_message),
 		plain(what_a_sender_abandoned_is_never_taken_for_a_message),
 		plain(closing_half_open_conns_leaks_nothing),
 		paired(armed_port_wakes_on_arrival),

@@ -9,14 +9,16 @@
 
 /* ---- failures ----------------------------------------------------------- */
 
-/* Sends @there bytes to a receive of @here; @late: the receive comes last. The sender may have been told
+/* Sends @there bytes to a receive of @here; @variant 1: the receive comes last, 2: it is one of at most. The sender may have been told
  * success before: then its conn fails. */
-static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerprint, int late)
+static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerprint, int variant)
 {
 	unsigned char *out = filled(there, 1), *in = malloc(here + 1);
 	struct snti_xfer send = message(out, there, 1), recv = message(in, here, 1);
+	int late = variant & 1;
 
 	recv.fingerprint = fingerprint;
+	recv.at_most = here < there && variant & 2;     /* too large is too large */
 	if (!late)
 		do_recv(p, 1, &recv);
 	do_send(p, 0, &send);
@@ -34,11 +36,11 @@ static void mismatch(struct pair *p, size_t there, size_t here, uint64_t fingerp
 
 static void fresh_mismatch(size_t there, size_t here, uint64_t fingerprint)
 {
-	for (int late = 0; late < 2; late++) {
+	for (int variant = 0; variant < 4; variant++) {
 		void *state;
 
 		setup(&state);
-		mismatch(state, there, here, fingerprint, late);
+		mismatch(state, there, here, fingerprint, variant);
 		teardown(&state);
 	}
 }
@@ -198,6 +200,36 @@ static void abandon_often(unsigned char *out, size_t size)
 		abandon(state, out, size, turns);
 		teardown(&state);
 	}
+}
+
+/* The first never came, so what was sent behind it on its lane is not the next message. Other lanes are not touched. */
+void nothing_takes_the_place_of_a_lost_message(void **state)
+{
+	struct pair *p = *state;
+	size_t big = 3 << 20;
+	unsigned char *out = filled(big, 1), *in = malloc(big), after[16];
+	struct snti_xfer send = message(out, big, 1), behind = message(after, sizeof after, 1);
+	struct snti_xfer beside = message(after, sizeof after, 2);
+	struct snti_xfer first = message(in, big, 1), second = message(in, sizeof after, 2);
+
+	fill(after, sizeof after, 2);
+	first.at_most = 1;
+	do_send(p, 0, &send);
+	do_send(p, 0, &behind);
+	do_send(p, 0, &beside);
+	until(p, behind.status != SNT_BUSY && beside.status != SNT_BUSY);
+	snti_conn_close(p->conn[0]);
+	p->conn[0] = NULL;
+	for (int i = 0; i < 50; i++)
+		turn(p);
+	do_recv(p, 1, &second);
+	done(p, &second);
+	assert_filled(in, sizeof after, 2);
+	first.status = snti_recv(p->conn[1], &first) ? SNT_EPEER : first.status;
+	until(p, first.status != SNT_BUSY);
+	assert_int_equal(first.status, SNT_EPEER);
+	free(out);
+	free(in);
 }
 
 void what_a_sender_abandoned_is_never_taken_for_a_message(void **state)

@@ -145,7 +145,7 @@ static void dribble(struct loop_wire *wire, struct snti_xfer *send, struct snti_
 	size_t width = recv->fold ? recv->width : 1, left = send->size - send->moved;
 	size_t piece = (loop_wire_roll(wire, 64) + 1) * width;
 
-	if (send->size != recv->size || send->fingerprint != recv->fingerprint) {
+	if (!snti_fits(recv, send->size) || send->fingerprint != recv->fingerprint) {
 		end_both(send, recv, SNT_EMISMATCH);
 		return;
 	}

@@ -11,6 +11,7 @@ enum snti_exit { SNTI_EXIT_OK, SNTI_EXIT_FAILED, SNTI_EXIT_USAGE };
 /* Each gets its own name as argv[0] and returns an enum snti_exit. */
 int snti_command_doctor(int argc, char **argv);
 int snti_command_info(int argc, char **argv);
+int snti_command_nccl_check(int argc, char **argv);
 int snti_command_perf(int argc, char **argv);
 int snti_command_plan(int argc, char **argv);
 

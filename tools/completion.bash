@@ -5,7 +5,7 @@ _sennit_collectives="allreduce reduce_scatter allgather broadcast reduce alltoal
 
 _sennit_commands()
 {
-	"$1" --help 2>/dev/null | sed -nE 's/^  ([a-z]+) .*/\1/p'
+	"$1" --help 2>/dev/null | sed -nE 's/^  ([a-z][a-z-]*) .*/\1/p'
 }
 
 # The words that may follow option $3 of command $2, or none.
@@ -14,6 +14,8 @@ _sennit_values()
 	case $3 in
 	--type) echo int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 ;;
 	--op) echo sum product min max average band bor bxor land lor lxor ;;
+	--scenario) "$1" nccl-check --list 2>/dev/null | sed 's/ .*//' ;;
+	--version) echo 8 9 10 11 12 ;;
 	--transport) echo shm tcp shm,tcp tcp,shm ;;
 	--algorithm) [[ " $_sennit_collectives " != *" $4 "* ]] || "$1" plan "$4" 2>/dev/null ;;
 	esac
@@ -34,7 +36,7 @@ _sennit()
 		words="$(_sennit_commands "$sennit") help --help --version"
 	elif [ "$command" = help ]; then
 		words=$(_sennit_commands "$sennit")
-	elif [ "$before" = --json ] || [ "$before" = --csv ]; then
+	elif [ "$before" = --json ] || [ "$before" = --csv ] || [ "$before" = --plugin ]; then
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		return
 	elif [[ $before == --* ]] && _sennit_takes_value "$sennit" "$command" "$before"; then

@@ -24,6 +24,7 @@ static const struct command {
 } commands[] = {
 	{ "perf", snti_command_perf, "measure collectives between ranks, and check every result" },
 	{ "plan", snti_command_plan, "show, prove and time the plan of an algorithm" },
+	{ "nccl-check", snti_command_nccl_check, "drive a network plugin for NCCL through what NCCL does" },
 	{ "info", snti_command_info, "show what this build and this machine have, and all settings" },
 	{ "doctor", snti_command_doctor, "check this machine, and say how to fix what is wrong" },
 };

@@ -157,9 +157,9 @@ static inline void matched(struct shm_conn *c, uint64_t size)
 	c->done.bytes += size;
 }
 
-static int differs(const struct snti_xfer *xfer, const struct shm_cell *head)
+static int differs(struct snti_xfer *xfer, const struct shm_cell *head)
 {
-	return xfer->size != head->word >> 16 || xfer->fingerprint != head->fingerprint;
+	return !snti_fits(xfer, head->word >> 16) || xfer->fingerprint != head->fingerprint;
 }
 
 static int mismatch(const struct shm_conn *c, const struct snti_xfer *xfer, uint64_t size, uint64_t fingerprint)

@@ -3,6 +3,7 @@
 #include "transport/tcp.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -31,7 +32,8 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 	port->local_only = options->local_only;
 	port->timeout_ms = options->timeout_ms;
 	port->sockets = (unsigned)snti_settings()->tcp_sockets;
-	port->eager = snti_settings()->tcp_eager;
+	port->eager = options->eager ? options->eager : snti_settings()->tcp_eager;
+	snprintf(port->device, sizeof port->device, "%s", options->device ? options->device : "");
 	memcpy(port->secret, options->secret, sizeof port->secret);
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (port->epoll < 0)
@@ -52,7 +54,8 @@ static void tcp_close(struct snti_port *base)
 	while (!snti_list_empty(&port->conns))
 		tcp_hang_up(&snti_container(port->conns.next, struct tcp_conn, link)->base);
 	tcp_drop_guests(port);
-	tcp_linger(port, CLOSE_MS);
+	tcp_linger(port, base->hasty ? 0 : CLOSE_MS);
+	tcp_linger_no_more(port);
 	if (port->listen_fd >= 0)
 		close(port->listen_fd);
 	if (port->epoll >= 0)
@@ -183,6 +186,7 @@ const struct snti_transport snti_tcp_transport = {
 	.slice = (size_t)8 << 20,       /* each asks for leave first, and system calls want to be long */
 	.port_size = sizeof(struct tcp_port),
 	.conn_size = sizeof(struct tcp_conn),
+	.devices = tcp_devices,
 	.open = tcp_open,
 	.close = tcp_close,
 	.poll = tcp_poll,

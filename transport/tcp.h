@@ -8,6 +8,7 @@
 #ifndef TRANSPORT_TCP_H
 #define TRANSPORT_TCP_H
 
+#include <ifaddrs.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -136,6 +137,7 @@ struct tcp_port {
 	int local_only;
 	uint32_t timeout_ms;
 	unsigned sockets;               /* of each conn that connects */
+	char device[32];                /* "": all */
 	size_t eager;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
@@ -164,7 +166,13 @@ int tcp_reaches(struct snti_port *port, const struct snti_address *theirs);
 int tcp_address_count(const struct snti_address *address);
 uint64_t tcp_address_ticket(const struct snti_address *address);
 socklen_t tcp_address_at(const struct snti_address *address, int index, struct sockaddr_storage *at);
+/* @want: an interface's name or a subnet; NULL: whatever is up and no loopback. */
+int tcp_is_wanted(const struct ifaddrs *one, const char *want);
+int tcp_is_chosen(const struct ifaddrs *one, const char *names);        /* by a list of those; "": whatever is up */
 void tcp_log_path(const struct tcp_conn *conn);         /* says whereto its sockets lead */
+
+/* tcp_device.c */
+int tcp_devices(struct snti_device *devices, int most);
 
 /* tcp_connect.c */
 int tcp_listen(struct tcp_port *port);
@@ -187,6 +195,7 @@ void tcp_take(struct tcp_conn *conn, struct snti_xfer *xfer, struct snti_link *l
 void tcp_finish(struct tcp_conn *conn, struct snti_xfer *xfer, int status);
 void tcp_hang_up(struct snti_conn *conn);
 void tcp_linger(struct tcp_port *port, int wait_ms);
+void tcp_linger_no_more(struct tcp_port *port);
 
 /* tcp_output.c */
 int tcp_send(struct snti_conn *conn, struct snti_xfer *xfer);

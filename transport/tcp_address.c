@@ -89,16 +89,49 @@ static void add(struct tcp_place *place, const struct sockaddr *address)
 	memcpy(place->at[place->count++].bytes, bytes, size);
 }
 
-/* @want: an interface's name or a subnet; NULL: whatever is up and no loopback, of @family. */
+int tcp_is_wanted(const struct ifaddrs *one, const char *want)
+{
+	if (!is_useful(one))
+		return 0;
+	if (!want)
+		return !(one->ifa_flags & IFF_LOOPBACK);
+	return !strcmp(one->ifa_name, want) || is_in_subnet(one->ifa_addr, want);
+}
+
+/* @family 0: any. */
 static void add_matching(struct tcp_place *place, const struct ifaddrs *all, const char *want, int family)
 {
-	for (const struct ifaddrs *one = all; one; one = one->ifa_next) {
-		if (!is_useful(one))
-			continue;
-		if (want ? !strcmp(one->ifa_name, want) || is_in_subnet(one->ifa_addr, want)
-			 : !(one->ifa_flags & IFF_LOOPBACK) && one->ifa_addr->sa_family == family)
+	for (const struct ifaddrs *one = all; one; one = one->ifa_next)
+		if (tcp_is_wanted(one, want) && (!family || one->ifa_addr->sa_family == family))
 			add(place, one->ifa_addr);
-	}
+}
+
+/* Whether @names, joined by commas, has a name or a subnet for @one; @names may be empty. */
+int tcp_is_chosen(const struct ifaddrs *one, const char *names)
+{
+	char copy[256], *save = NULL;
+
+	if (!*names)
+		return is_useful(one);
+	snprintf(copy, sizeof copy, "%s", names);
+	for (char *name = strtok_r(copy, ", ", &save); name; name = strtok_r(NULL, ", ", &save))
+		if (tcp_is_wanted(one, name))
+			return 1;
+	return 0;
+}
+
+/* One address says where one device is: the first of those that may be used, version 4 before 6. */
+static void add_device(struct tcp_place *place, const struct ifaddrs *all, const char *device)
+{
+	const char *names = snti_settings()->interfaces;
+	const struct ifaddrs *best = NULL;
+
+	for (const struct ifaddrs *one = all; one; one = one->ifa_next)
+		if (!strcmp(one->ifa_name, device) && tcp_is_chosen(one, names) &&
+		    (!best || (one->ifa_addr->sa_family == AF_INET && best->ifa_addr->sa_family != AF_INET)))
+			best = one;
+	if (best)
+		add(place, best->ifa_addr);
 }
 
 static void add_chosen(struct tcp_place *place, const struct ifaddrs *all, const char *names)
@@ -141,7 +174,7 @@ static int fail_unmatched(const struct ifaddrs *all, const char *names)
 			 *known ? known : "none that is up with an address");
 }
 
-static int fill_in(struct tcp_place *place)
+static int fill_in(struct tcp_place *place, const char *device)
 {
 	const char *names = snti_settings()->interfaces;
 	struct ifaddrs *all;
@@ -149,13 +182,17 @@ static int fill_in(struct tcp_place *place)
 
 	if (getifaddrs(&all))
 		return snti_fail(SNT_EDEVICE, "tcp: no list of network interfaces: %m");
-	if (*names) {
+	if (*device) {
+		add_device(place, all, device);
+	} else if (*names) {
 		add_chosen(place, all, names);
 	} else {
 		add_matching(place, all, NULL, AF_INET);
 		add_matching(place, all, NULL, AF_INET6);
 	}
-	if (*names && !place->count)
+	if (*device && !place->count)
+		status = snti_fail(SNT_EDEVICE, "tcp: %s is not up with an address any more", device);
+	else if (*names && !place->count)
 		status = fail_unmatched(all, names);
 	else if (!place->count)
 		snti_log(SNT_LOG_WARN, "tcp: no interface is up with an address that other hosts can reach: they cannot "
@@ -175,7 +212,7 @@ int tcp_address(struct snti_port *base, struct snti_address *mine)
 {
 	struct tcp_port *port = (struct tcp_port *)base;
 	struct tcp_place place = { .magic = MAGIC, .version = VERSION, .port = htons(port->number) };
-	int status = port->local_only ? 0 : fill_in(&place);
+	int status = port->local_only ? 0 : fill_in(&place, port->device);
 
 	if (status)
 		return status;

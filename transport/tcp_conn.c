@@ -213,7 +213,7 @@ static void sweep(struct tcp_port *port, int all)
 }
 
 /* Sees to the sockets of conns that have hung up; waits (only at the port's close) until the peers' kernels
- * have everything. */
+ * have everything, or for so long. */
 void tcp_linger(struct tcp_port *port, int wait_ms)
 {
 	uint64_t deadline = snti_deadline_ms((uint64_t)wait_ms);
@@ -225,6 +225,10 @@ void tcp_linger(struct tcp_port *port, int wait_ms)
 		poll(NULL, 0, 1);
 		sweep(port, 1);
 	}
+}
+
+void tcp_linger_no_more(struct tcp_port *port)
+{
 	while (port->linger_count)
 		close(port->lingers[--port->linger_count]);
 }

@@ -37,10 +37,14 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 static void tune(const struct tcp_port *port, int fd)
 {
 	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
+	int probe_s = timeout / 3000 ? timeout / 3000 : 1;
 
-	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up. */
+	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up; probes, as
+	 * who only receives sends nothing that could stay unanswered. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &probe_s, sizeof probe_s);
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof probe_s);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 }
 

@@ -14,12 +14,13 @@
  * message was finished over there already, so that the whole conn has to fail. */
 static int disagrees(struct tcp_conn *conn, const struct tcp_frame *frame, struct snti_xfer *xfer)
 {
+	int fits = snti_fits(xfer, frame->size);
 	struct tcp_frame reject = { .type = TCP_REJECT, .lane = frame->lane, .number = frame->number,
 		.size = xfer->size, .offset = frame->type == TCP_EAGER };
 
-	if (frame->size == xfer->size && frame->fingerprint == xfer->fingerprint)
+	if (fits && frame->fingerprint == xfer->fingerprint)
 		return 0;
-	if (frame->size != xfer->size)
+	if (!fits)
 		snti_fail(SNT_EMISMATCH, "tcp: rank %d sends %llu bytes where this rank receives %zu",
 			  conn->base.peer, (unsigned long long)frame->size, xfer->size);
 	else

@@ -118,18 +118,37 @@ void tcp_entry_free(struct tcp_conn *conn, struct tcp_entry *entry)
 	snti_list_append(&conn->spare, &entry->link);
 }
 
+static struct tcp_entry *first_unfinished(struct snti_link *bucket)
+{
+	snti_list_each(link, bucket) {
+		struct tcp_entry *entry = snti_container(link, struct tcp_entry, link);
+
+		if (entry->frame.type == TCP_RTS || entry->arrived < entry->frame.size)
+			return entry;
+	}
+	return NULL;
+}
+
+/* @entry, and what came behind it on its lane: that must not be taken for it. */
+static void drop_from(struct tcp_conn *conn, struct snti_link *bucket, struct tcp_entry *entry)
+{
+	uint64_t lane = entry->frame.lane;
+	struct snti_link *link = &entry->link;
+
+	while (link != bucket) {
+		entry = snti_container(link, struct tcp_entry, link);
+		link = link->next;
+		if (entry->frame.lane == lane)
+			tcp_entry_free(conn, entry);
+	}
+}
+
 /* Nothing more comes: only what is here whole can still be received. */
 void tcp_entry_drop_unfinished(struct tcp_conn *conn)
 {
-	for (int i = 0; i < TCP_BUCKETS; i++) {
-		struct snti_link *link = conn->unmatched[i].next;
+	struct tcp_entry *entry;
 
-		while (link && link != &conn->unmatched[i]) {
-			struct tcp_entry *entry = snti_container(link, struct tcp_entry, link);
-
-			link = link->next;
-			if (entry->frame.type == TCP_RTS || entry->arrived < entry->frame.size)
-				tcp_entry_free(conn, entry);
-		}
-	}
+	for (int i = 0; i < TCP_BUCKETS; i++)
+		while (conn->unmatched[i].next && (entry = first_unfinished(&conn->unmatched[i])))
+			drop_from(conn, &conn->unmatched[i], entry);
 }

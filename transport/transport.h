@@ -31,7 +31,7 @@ struct snti_memory {
  * it alone while status is SNT_BUSY. */
 struct snti_xfer {
 	void *data;                     /* what is sent; where a receive ends up */
-	size_t size;                    /* bytes; both sides must name the same */
+	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
 	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; else NULL */
@@ -43,6 +43,7 @@ struct snti_xfer {
 	uint32_t width;                 /* bytes of one element, a power of two up to 8 */
 	uint32_t arriving_left;
 	uint32_t around;                /* recv: without fold, written around the caches */
+	uint32_t at_most;               /* recv: a shorter message is welcome; size becomes the message's */
 
 	int status;                     /* SNT_BUSY, 0, or why it failed */
 
@@ -60,11 +61,25 @@ struct snti_port_options {
 	const unsigned char *secret;    /* 32 bytes that all members of the job share */
 	int local_only;                 /* loopback suffices: all ranks are on this host */
 	uint32_t timeout_ms;            /* for how long the team waits while nothing moves; 0: the system's own limits */
+	const char *device;             /* the address is of this device alone; NULL: of all that may be used */
+	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
+};
+
+/* A device that ports can be opened on. */
+struct snti_device {
+	char name[32];                  /* tells it from this transport's others */
+	char path[256];                 /* the directory of its hardware below /sys; "": none that is known */
+	uint64_t guid;                  /* of its hardware, 0: not known */
+	int number;                     /* which port of its hardware, from 1 on */
+	int speed_mbps;                 /* 0: not known */
+	int is_loopback;                /* reaches this host only */
+	int is_last_resort;             /* not to be taken unless somebody asks for it */
 };
 
 struct snti_port {
 	const struct snti_transport *ops;
 	int wake_fd;                    /* readable when poll may have something to do after arm; -1: none */
+	int hasty;                      /* set by the owner: close shall not wait until the peers have what was sent */
 };
 
 struct snti_conn {
@@ -85,6 +100,9 @@ struct snti_transport {
 	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
 	 * missing. Unset: it loads nothing. */
 	int  (*library)(char *text, size_t size);
+	/* What may be used here, the preferred ones first: how many were written, at most @most, or a failure. Unset:
+	 * one device without a name. */
+	int  (*devices)(struct snti_device *devices, int most);
 	/* close accepts a port whose open failed, hang_up a conn that never came up. */
 	int  (*open)(struct snti_port *port, const struct snti_port_options *options);
 	void (*close)(struct snti_port *port);
@@ -114,8 +132,8 @@ struct snti_transport {
 
 	/* 0: taken, watch xfer->status (which may be done already); SNTI_AGAIN: not taken, offer
 	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may
-	 * be changed, a recv's when its data is in place. A message whose size or fingerprint
-	 * is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
+	 * be changed, a recv's when its data is in place. A message whose size (with
+	 * at_most: a larger one) or fingerprint is not the receive's fails both with SNT_EMISMATCH. Allowed as soon as connect or
 	 * accept has been called (SNTI_AGAIN until it is up). */
 	int  (*send)(struct snti_conn *conn, struct snti_xfer *xfer);
 	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
@@ -136,6 +154,17 @@ void snti_port_close(struct snti_port *port);            /* NULL is allowed */
 int  snti_conn_open(struct snti_port *port, const struct snti_address *mine, const struct snti_address *theirs,
 		    uint64_t ident, int peer, struct snti_conn **conn) SNT_CHECK_RESULT;
 void snti_conn_close(struct snti_conn *conn);            /* NULL is allowed */
+
+/* For transports: whether a message of @size bytes fits @recv, which from now on has that size. */
+static inline int snti_fits(struct snti_xfer *recv, uint64_t size)
+{
+	if (recv->size == size)
+		return 1;
+	if (!recv->at_most || size > recv->size)
+		return 0;
+	recv->size = size;
+	return 1;
+}
 
 static inline int snti_send(struct snti_conn *conn, struct snti_xfer *xfer)
 {

@@ -75,6 +75,7 @@ struct ucx_entry {
 	struct ucx_head head;
 	size_t size;
 	void *descriptor;               /* of a rendezvous; NULL: the bytes are here */
+	int lost;                       /* the sender has gone before the descriptor was used */
 	uint32_t first;
 };
 

@@ -85,6 +85,7 @@ struct ucx_entry *ucx_entry_new(struct ucx_conn *conn, const struct ucx_head *he
 	entry->head = *head;
 	entry->size = size;
 	entry->descriptor = is_descriptor ? data : NULL;
+	entry->lost = 0;
 	entry->first = UCX_NONE;
 	if (!is_descriptor && !copy_in(conn, entry, data, size)) {
 		unchain(conn, entry);
@@ -142,7 +143,8 @@ static void drop_descriptors(struct ucx_conn *conn, struct snti_link *list)
 		if (!entry->descriptor)
 			continue;
 		ucx.am_data_release(ucx_port_of(conn)->worker, entry->descriptor);
-		ucx_entry_free(conn, entry);
+		entry->descriptor = NULL;
+		entry->lost = 1;        /* stays, so that what was sent behind it does not take its place */
 	}
 }
 

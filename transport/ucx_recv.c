@@ -37,9 +37,11 @@ static void pay(struct ucx_conn *conn)
  * already, so that the whole conn has to fail. */
 static int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t size, struct snti_xfer *xfer)
 {
-	if (size == xfer->size && head->fingerprint == xfer->fingerprint)
+	int fits = snti_fits(xfer, size);
+
+	if (fits && head->fingerprint == xfer->fingerprint)
 		return 0;
-	if (size != xfer->size)
+	if (!fits)
 		snti_fail(SNT_EMISMATCH, "ucx: rank %d sends %zu bytes where this rank receives %zu", conn->base.peer, size,
 			  xfer->size);
 	else
@@ -348,7 +350,7 @@ int ucx_recv(struct snti_conn *base, struct snti_xfer *xfer)
 	if (!conn->entries)
 		return base->status;
 	entry = ucx_entry_find(conn, xfer->lane);
-	if (entry && (!entry->descriptor || !base->status)) {
+	if (entry && !entry->lost && (!entry->descriptor || !base->status)) {
 		ucx_take(conn, xfer, &conn->receiving);
 		claim(conn, entry, xfer);
 		return 0;

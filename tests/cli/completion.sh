@@ -30,7 +30,7 @@ known() {
 	"$sennit" perf allreduce "$1" nonsense 2>&1 | sed -n 's/.* is none of //p'
 }
 
-listed=$("$sennit" --help | sed -nE 's/^  ([a-z]+) .*/\1/p' | paste -sd' ')
+listed=$("$sennit" --help | sed -nE 's/^  ([a-z][a-z-]*) .*/\1/p' | paste -sd' ')
 offers "$listed help --help --version" ""
 offers "perf" pe
 offers "$listed" help ""
@@ -46,5 +46,7 @@ offers "$(known --type)" perf allreduce --type ""
 offers "$(known --op)" perf allreduce --op ""
 offers "shm shm,tcp" perf allreduce --transport s
 offers "" perf allreduce --ranks ""
+offers "$("$sennit" nccl-check --list | awk '{ print $1 }' | paste -sd' ')" nccl-check --scenario ""
+offers "8 9 10 11 12" nccl-check --version ""
 offers "" nonsense -
 exit $bad

@@ -36,7 +36,7 @@ compare() {
 		complain "sennit $* and $page differ: $(diff <(in_help <<<"$text") <(in_page "$page") | grep '^[<>]' | tr '\n' ' ')"
 }
 
-commands=$("$sennit" --help | sed -nE 's/^  ([a-z]+) .*/\1/p')
+commands=$("$sennit" --help | sed -nE 's/^  ([a-z][a-z-]*) .*/\1/p')
 [ -n "$commands" ] || complain "sennit --help lists no commands"
 compare "$pages/sennit.1" --help
 for command in $commands; do

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* connect.c - listen, connect, accept, close: a comm from its handle to its end. Nothing waits. */
+#include "plugins/nccl/core.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/random.h"
+#include "base/settings.h"
+#include "transport/handshake.h"
+
+#define PROTOCOL 1
+#define SEED_BYTES 16
+#define GREETING_LANE UINT64_MAX        /* tags have 32 bits */
+
+static const char magic[8] = { 's', 'e', 'n', 'n', 'i', 't', 'N', '\n' };
+
+/* What NCCL carries from the listener to the one that connects. Nothing in it is trusted. */
+struct handle {
+	char magic[8];
+	uint8_t protocol, address_size, zero[2];
+	uint32_t pid;
+	uint64_t ident;
+	unsigned char seed[SEED_BYTES];         /* the secret of this one connection */
+	char transport[8], version[8];
+	unsigned char rest[NCCL_HANDLE_BYTES - 56];     /* the address, then as much of the host's name as fits */
+};
+_Static_assert(sizeof(struct handle) == NCCL_HANDLE_BYTES, "a handle has NCCL's size");
+
+/* ---- names and secrets --------------------------------------------------- */
+
+static void name_peer(struct snti_nccl_comm *comm, const char *host, size_t room, uint32_t pid)
+{
+	char clean[sizeof comm->greeting.host + 1] = "";
+
+	/* It comes from outside, and goes into a log. */
+	for (size_t i = 0; i < room && i < sizeof clean - 1 && host[i]; i++)
+		clean[i] = host[i] > ' ' && host[i] < 127 ? host[i] : '?';
+	snprintf(comm->peer, sizeof comm->peer, "%s process %u", *clean ? clean : "peer", pid);
+}
+
+static void own_host(char *name, size_t room)
+{
+	memset(name, 0, room);
+	if (gethostname(name, room - 1))
+		name[0] = 0;
+}
+
+/* Whoever has read the handle may connect; with SNT_SECRET only who knows that too. */
+static int make_secret(const unsigned char seed[SEED_BYTES], unsigned char secret[SNTI_SECRET_BYTES])
+{
+	memset(secret, 0, SNTI_SECRET_BYTES);
+	memcpy(secret, seed, SEED_BYTES);
+	return snti_derive(secret, snti_settings()->secret, secret);
+}
+
+/* ---- comms --------------------------------------------------------------- */
+
+static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct snti_device *device)
+{
+	struct snti_nccl_comm *comm = calloc(1, sizeof *comm);
+
+	if (!comm)
+		return NULL;
+	pthread_mutex_init(&comm->lock, NULL);
+	snti_list_init(&comm->busy);
+	snti_list_init(&comm->idle);
+	snti_list_init(&comm->memories);
+	snti_list_init(&comm->link);
+	comm->kind = kind;
+	comm->device = device;
+	return comm;
+}
+
+/* A comm goes one way, so that no message takes credit back on its way: each return is a frame of its own. NCCL has
+ * receives posted for nearly all that comes, so the room is seldom used. */
+#define EAGER ((size_t)256 << 10)
+
+static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
+{
+	unsigned char secret[SNTI_SECRET_BYTES];
+	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback, .timeout_ms = (uint32_t)snti_settings()->timeout_ms,
+		.device = comm->device->name, .eager = EAGER };
+	int status = make_secret(seed, secret);
+
+	if (!status)
+		status = snti_port_open(snti_nccl_transport(), &options, &comm->port);
+	explicit_bzero(secret, sizeof secret);
+	return status;
+}
+
+void snti_nccl_free(struct snti_nccl_comm *comm)
+{
+	/* Work in flight means that NCCL aborts. Then the peer may be the one that hangs. */
+	if (comm->port && (comm->is_cut || !snti_list_empty(&comm->busy)))
+		comm->port->hasty = 1;
+	snti_conn_close(comm->conn);
+	snti_port_close(comm->port);
+	while (!snti_list_empty(&comm->memories)) {
+		struct snti_link *memory = comm->memories.next;
+
+		snti_list_remove(memory);
+		free(memory);
+	}
+	free(comm->requests);
+	free(comm->xfers);
+	free(comm->idle_xfers);
+	pthread_mutex_destroy(&comm->lock);
+	free(comm);
+}
+
+int snti_nccl_close(void *object)
+{
+	struct snti_nccl_comm *comm = object;
+
+	if (!comm)
+		return NCCL_SUCCESS;
+	snti_nccl_leave(comm);
+	snti_nccl_free(comm);
+	return NCCL_SUCCESS;
+}
+
+static int no_device(int device)
+{
+	snti_nccl_log(NCCL_LOG_WARN, "there is no device %d", device);
+	return NCCL_INVALID_ARGUMENT;
+}
+
+static int no_memory(const char *device)
+{
+	snti_nccl_log(NCCL_LOG_WARN, "%s: no memory for a connection", device);
+	return NCCL_SYSTEM_ERROR;
+}
+
+/* ---- listen -------------------------------------------------------------- */
+
+static size_t used_bytes(const struct snti_address *address)
+{
+	size_t size = sizeof address->bytes;
+
+	while (size && !address->bytes[size - 1])
+		size--;
+	return size;
+}
+
+static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
+{
+	char host[sizeof handle->rest];
+	size_t size = used_bytes(&comm->address);
+
+	if (size > sizeof handle->rest)
+		return snti_fail(SNT_EUNSUPPORTED, "%s: an address of %zu bytes does not fit into NCCL's handle",
+				 comm->port->ops->name, size);
+	own_host(host, sizeof host);
+	memcpy(handle->magic, magic, sizeof magic);
+	handle->protocol = PROTOCOL;
+	handle->address_size = (uint8_t)size;
+	handle->pid = (uint32_t)getpid();
+	handle->ident = comm->ident;
+	strncpy(handle->transport, comm->port->ops->name, sizeof handle->transport - 1);
+	strncpy(handle->version, snt_version(), sizeof handle->version - 1);
+	memcpy(handle->rest, comm->address.bytes, size);
+	memcpy(handle->rest + size, host, sizeof handle->rest - size);
+	return 0;
+}
+
+static int begin_listening(struct snti_nccl_comm *comm, struct handle *handle)
+{
+	int status = snti_random(handle->seed, sizeof handle->seed);
+
+	if (!status)
+		status = snti_random(&comm->ident, sizeof comm->ident);
+	if (!status)
+		status = open_port(comm, handle->seed);
+	if (!status)
+		status = comm->port->ops->address(comm->port, &comm->address);
+	return status ? status : write_handle(comm, handle);
+}
+
+int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, void **listen_comm)
+{
+	struct handle handle = { .protocol = 0 };
+	struct snti_nccl_comm *comm;
+	int status;
+
+	*listen_comm = NULL;
+	memset(to, 0, NCCL_HANDLE_BYTES);
+	if (!snti_nccl_device(device))
+		return no_device(device);
+	comm = comm_new(SNTI_NCCL_LISTENS, snti_nccl_device(device));
+	if (!comm)
+		return no_memory(snti_nccl_device(device)->name);
+	status = begin_listening(comm, &handle);
+	if (status) {
+		status = snti_nccl_failed(comm, status);
+		snti_nccl_free(comm);
+		return status;
+	}
+	memcpy(to, &handle, sizeof handle);
+	snti_nccl_join(context, comm);
+	*listen_comm = comm;
+	return NCCL_SUCCESS;
+}
+
+/* ---- connect ------------------------------------------------------------- */
+
+/* Whether the peer is of our kind: 0 or a status, with what to do. */
+static int check_handle(const struct handle *handle)
+{
+	if (memcmp(handle->magic, magic, sizeof magic))
+		return snti_fail(SNT_EINVAL, "the peer's handle is another network's, not " SNTI_NCCL_NAME "'s: "
+				 "set NCCL_NET_PLUGIN=sennit and NCCL_NET=sennit on every rank");
+	if (handle->protocol != PROTOCOL)
+		return snti_fail(SNT_EINVAL, "the peer has sennit %.7s, which does not talk to %s: install one version",
+				 handle->version, snt_version());
+	if (strncmp(handle->transport, snti_nccl_transport()->name, sizeof handle->transport - 1))
+		return snti_fail(SNT_EINVAL, "the peer uses %.7s and this process %s: set SNT_TRANSPORTS alike",
+				 handle->transport, snti_nccl_transport()->name);
+	return handle->address_size <= sizeof handle->rest ? 0 : snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
+}
+
+static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *handle)
+{
+	struct snti_address address = { { 0 } };
+	int status = check_handle(handle);
+
+	if (status)
+		return status;
+	name_peer(comm, (const char *)handle->rest + handle->address_size,
+		  sizeof handle->rest - handle->address_size, handle->pid);
+	memcpy(address.bytes, handle->rest, handle->address_size);
+	comm->ident = handle->ident;
+	comm->deadline = snti_deadline_ms(2 * snti_settings()->startup_ms);
+	status = open_port(comm, handle->seed);
+	if (status)
+		return status;
+	if (comm->port->ops->reaches(comm->port, &address))
+		return snti_fail(SNT_EUNSUPPORTED, "%s: the peer's address makes no sense", comm->port->ops->name);
+	return snti_conn_open(comm->port, NULL, &address, comm->ident, -1, &comm->conn);
+}
+
+/* Says who it is; 0 when that is on its way. */
+static int greet(struct snti_nccl_comm *comm)
+{
+	struct snti_nccl_greeting *greeting = &comm->greeting;
+
+	greeting->protocol = PROTOCOL;
+	greeting->pid = (uint32_t)getpid();
+	own_host(greeting->host, sizeof greeting->host);
+	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE };
+	return snti_send(comm->conn, &comm->greeting_xfer);
+}
+
+/* 0: up; SNT_BUSY; or why not. */
+static int go_on_connecting(struct snti_nccl_comm *comm)
+{
+	int status = snti_nccl_poll(comm);
+
+	if (status || comm->conn->status)
+		return status ? status : comm->conn->status;
+	status = greet(comm);
+	if (status == SNTI_AGAIN)
+		return SNT_BUSY;
+	return status ? status : snti_nccl_prepare(comm);
+}
+
+/* One that never was called again: NCCL forgets what it gave up, and versions before 11 say nothing at the end. */
+static void drop_forgotten(struct snti_nccl_context *context)
+{
+	struct snti_nccl_comm *old;
+
+	while ((old = snti_nccl_forgotten(context)))
+		snti_nccl_close(old);
+}
+
+static int connect_anew(struct snti_nccl_context *context, int device, const struct handle *handle,
+			struct snti_nccl_comm **made)
+{
+	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_CONNECTS, snti_nccl_device(device));
+	int status;
+
+	*made = NULL;
+	if (!comm)
+		return no_memory(snti_nccl_device(device)->name);
+	drop_forgotten(context);
+	status = begin_connecting(comm, handle);
+	if (status) {
+		status = snti_nccl_failed(comm, status);
+		snti_nccl_free(comm);
+		return status;
+	}
+	snti_nccl_join(context, comm);
+	*made = comm;
+	return NCCL_SUCCESS;
+}
+
+int snti_nccl_connect(struct snti_nccl_context *context, int device, void *from, void **send_comm)
+{
+	struct snti_nccl_comm *comm;
+	struct handle handle;
+	int status;
+
+	*send_comm = NULL;
+	if (!snti_nccl_device(device))
+		return no_device(device);
+	memcpy(&handle, from, sizeof handle);
+	comm = memcmp(handle.magic, magic, sizeof magic) ? NULL : snti_nccl_find(context, handle.ident);
+	if (!comm) {
+		status = connect_anew(context, device, &handle, &comm);
+		if (status)
+			return status;
+	}
+	status = go_on_connecting(comm);
+	if (status == SNT_BUSY)
+		return NCCL_SUCCESS;
+	if (status) {
+		status = snti_nccl_failed(comm, status);
+		snti_nccl_close(comm);
+		return status;
+	}
+	snti_nccl_leave(comm);
+	comm->kind = SNTI_NCCL_SENDS;
+	snti_nccl_join(context, comm);
+	*send_comm = comm;
+	return NCCL_SUCCESS;
+}
+
+/* ---- accept -------------------------------------------------------------- */
+
+/* 0: the peer has said who it is; SNT_BUSY; or what went wrong. */
+static int go_on_accepting(struct snti_nccl_comm *listener)
+{
+	struct snti_xfer *xfer = &listener->greeting_xfer;
+	int status = listener->conn ? 0 : snti_conn_open(listener->port, &listener->address, NULL, listener->ident, -1,
+							 &listener->conn);
+
+	if (!status)
+		status = snti_nccl_poll(listener);
+	if (status || listener->conn->status)
+		return status ? status : listener->conn->status;
+	if (!xfer->data) {
+		*xfer = (struct snti_xfer){ .data = &listener->greeting, .size = sizeof listener->greeting,
+			.lane = GREETING_LANE, .status = SNT_BUSY };
+		status = snti_recv(listener->conn, xfer);
+		if (status == SNTI_AGAIN)
+			xfer->data = NULL;
+		if (status)
+			return status == SNTI_AGAIN ? SNT_BUSY : status;
+	}
+	return xfer->status;
+}
+
+static int hand_over(struct snti_nccl_comm *listener, void **recv_comm)
+{
+	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_RECEIVES, listener->device);
+
+	if (!comm || snti_nccl_prepare(comm)) {
+		if (comm)
+			snti_nccl_free(comm);
+		return no_memory(listener->device->name);
+	}
+	name_peer(comm, listener->greeting.host, sizeof listener->greeting.host, listener->greeting.pid);
+	comm->port = listener->port;
+	comm->conn = listener->conn;
+	listener->port = NULL;
+	listener->conn = NULL;
+	snti_nccl_join(listener->context, comm);
+	*recv_comm = comm;
+	return NCCL_SUCCESS;
+}
+
+int snti_nccl_accept(void *listen_comm, void **recv_comm)
+{
+	struct snti_nccl_comm *listener = listen_comm;
+	int status;
+
+	*recv_comm = NULL;
+	if (!listener->port)
+		return snti_nccl_failed(listener, snti_fail(SNT_EINVAL, "a handle is for one connection"));
+	status = go_on_accepting(listener);
+	if (status == SNT_BUSY)
+		return NCCL_SUCCESS;
+	return status ? snti_nccl_failed(listener, status) : hand_over(listener, recv_comm);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* core.h - the plugin without NCCL's versions: what versions.c converts to and the other files share.
+ *
+ * NCCL's service thread and progress thread meet in a comm: whoever touches its port holds its
+ * lock. Each comm has a port of its own, so that comms never meet. The one other lock, the
+ * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it.
+ */
+#ifndef PLUGINS_NCCL_CORE_H
+#define PLUGINS_NCCL_CORE_H
+
+#include <pthread.h>
+
+#include "plugins/nccl/abi.h"
+#include "transport/transport.h"
+
+#define SNTI_NCCL_NAME "Sennit"
+#define SNTI_NCCL_REQUESTS (NCCL_MAX_REQUESTS * NCCL_MAX_RECVS)
+#define SNTI_NCCL_PEER 96
+#define SNTI_NCCL_DEVICES 32
+#define SNTI_NCCL_MOST_BYTES ((size_t)1 << 30)    /* sizes are reported in an int */
+
+/* A network of NCCL's: one for each communicator, or for all of them before version 11. */
+struct snti_nccl_context {
+	struct snti_link link, comms;
+	int users;                      /* 1 until finalize, and one for each comm */
+	int traffic_class;              /* negative: none; no wire has classes yet */
+	nccl_profiler profiler;
+};
+
+struct snti_nccl_request {
+	struct snti_link link;
+	struct snti_nccl_comm *comm;
+	int is_receive, count, posted;
+	struct snti_xfer *xfers[NCCL_MAX_RECVS];
+	void *memories[NCCL_MAX_RECVS];
+	void *events[NCCL_MAX_RECVS], *parents[NCCL_MAX_RECVS];
+};
+
+/* What the connecting side says first, on a lane of its own. */
+struct snti_nccl_greeting { uint32_t protocol, pid; char host[56]; };
+
+enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SNTI_NCCL_RECEIVES };
+
+struct snti_nccl_comm {
+	pthread_mutex_t lock;
+	struct snti_link link;          /* among the context's; the world's lock guards it */
+	struct snti_nccl_context *context;
+	enum snti_nccl_kind kind;
+	const struct snti_device *device;
+	struct snti_port *port;
+	struct snti_conn *conn;         /* NULL before accept, and after what was in flight was cut off */
+	struct snti_address address;    /* a listener's own */
+	uint64_t ident, deadline;
+	struct snti_nccl_greeting greeting;
+	struct snti_xfer greeting_xfer;
+	char peer[SNTI_NCCL_PEER];
+	char cause[256];                /* the first failure's */
+	int is_told, is_cut;
+	uint64_t quiet_since;           /* when something was posted or done last */
+	unsigned idle_tests;
+
+	struct snti_link busy, idle;    /* requests */
+	struct snti_nccl_request *requests;
+	struct snti_xfer *xfers, **idle_xfers;
+	int idle_xfer_count;
+	struct snti_nccl_request *unposted;     /* a receive of which the wire did not take all yet */
+	struct snti_link memories;
+};
+
+/* One transfer as NCCL describes it; arrays have @count elements. */
+struct snti_nccl_transfer {
+	int count;
+	void **data;
+	const size_t *sizes;
+	const int *tags;
+	void **memories, **parents;     /* parents may be NULL */
+};
+
+/* All return an enum nccl_result, and everything that NCCL gets back is written in any case. */
+
+/* context.c */
+int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);
+/* Reclaims what was begun and never came up; comms that are up live on until they are closed. */
+int snti_nccl_finalize(struct snti_nccl_context *context);
+int snti_nccl_devices(int *count);
+int snti_nccl_properties(int device, struct nccl_properties_v12 *properties);
+const struct snti_device *snti_nccl_device(int device);          /* NULL: no such */
+const struct snti_transport *snti_nccl_transport(void);
+void snti_nccl_join(struct snti_nccl_context *context, struct snti_nccl_comm *comm);
+void snti_nccl_leave(struct snti_nccl_comm *comm);
+/* The comm that connects to @ident, or NULL. */
+struct snti_nccl_comm *snti_nccl_find(struct snti_nccl_context *context, uint64_t ident);
+
+/* One that connects and whose time has passed long ago, or NULL. */
+struct snti_nccl_comm *snti_nccl_forgotten(struct snti_nccl_context *context);
+
+/* connect.c */
+int snti_nccl_listen(struct snti_nccl_context *context, int device, void *handle, void **listen_comm);
+int snti_nccl_connect(struct snti_nccl_context *context, int device, void *handle, void **send_comm);
+int snti_nccl_accept(void *listen_comm, void **recv_comm);
+int snti_nccl_close(void *comm);
+void snti_nccl_free(struct snti_nccl_comm *comm);                /* it has left its context */
+
+/* transfer.c */
+int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests; 0 or a status */
+int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request);
+int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request);
+int snti_nccl_test(void *request, int *done, int *sizes);
+int snti_nccl_register(void *comm, void *data, size_t size, int type, void **memory);
+int snti_nccl_deregister(void *comm, void *memory);
+
+/* report.c */
+void snti_nccl_set_logger(nccl_logger logger);
+void snti_nccl_log(int level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int snti_nccl_result(int status);
+/* Keeps what the wire last said, if nothing was kept before. */
+void snti_nccl_keep_cause(struct snti_nccl_comm *comm);
+/* Tells NCCL's log that @comm has failed, the first time; returns what @status is for NCCL. */
+int snti_nccl_failed(struct snti_nccl_comm *comm, int status);
+/* Polls the port of a locked comm; 0 or a status. */
+int snti_nccl_poll(struct snti_nccl_comm *comm);
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* transfer.c - requests: what the progress thread sends, receives and tests; and the memory for it.
+ *
+ * A tag is a lane. NCCL matches in order and lets tags choose within a grouped receive, which is
+ * what lanes of their own order do; a receive of at most its buffer's size takes shorter messages.
+ */
+#include "plugins/nccl/core.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/settings.h"
+
+enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
+
+struct memory { struct snti_link link; void *data; size_t size; };
+
+/* For NCCL's profiler: a private kind of network, so that nobody takes it for another's. */
+#define EVENT_PLUGIN ((int64_t)0x100 << 16 | 1)
+struct event { uint8_t type; int32_t device; uint64_t size; int32_t tag; };
+
+/* ---- requests ------------------------------------------------------------ */
+
+int snti_nccl_prepare(struct snti_nccl_comm *comm)
+{
+	comm->requests = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->requests);
+	comm->xfers = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->xfers);
+	comm->idle_xfers = calloc(SNTI_NCCL_REQUESTS, sizeof(*comm->idle_xfers));
+	if (!comm->requests || !comm->xfers || !comm->idle_xfers)
+		return snti_fail(SNT_ENOMEM, "no memory for requests");
+	for (int i = 0; i < SNTI_NCCL_REQUESTS; i++) {
+		snti_list_append(&comm->idle, &comm->requests[i].link);
+		comm->idle_xfers[i] = &comm->xfers[SNTI_NCCL_REQUESTS - 1 - i];
+	}
+	comm->idle_xfer_count = SNTI_NCCL_REQUESTS;
+	return 0;
+}
+
+static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer,
+				      int is_receive)
+{
+	struct snti_nccl_request *request;
+
+	if (comm->idle_xfer_count < transfer->count || snti_list_empty(&comm->idle))
+		return NULL;
+	request = snti_container(comm->idle.next, struct snti_nccl_request, link);
+	snti_list_remove(&request->link);
+	snti_list_append(&comm->busy, &request->link);
+	request->comm = comm;
+	request->is_receive = is_receive;
+	request->count = transfer->count;
+	request->posted = 0;
+	for (int i = 0; i < transfer->count; i++) {
+		struct snti_xfer *xfer = comm->idle_xfers[--comm->idle_xfer_count];
+
+		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
+			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .status = SNT_BUSY };
+		request->xfers[i] = xfer;
+		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
+		request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
+		request->events[i] = NULL;
+	}
+	return request;
+}
+
+static void give_back(struct snti_nccl_request *request)
+{
+	struct snti_nccl_comm *comm = request->comm;
+
+	for (int i = 0; i < request->count; i++)
+		comm->idle_xfers[comm->idle_xfer_count++] = request->xfers[i];
+	snti_list_remove(&request->link);
+	snti_list_append(&comm->idle, &request->link);
+}
+
+/* NCCL looks into @parents[i] unasked, and into an event that it has not made. */
+static void tell_profiler(struct snti_nccl_request *request, int what)
+{
+	struct snti_nccl_comm *comm = request->comm;
+	nccl_profiler profiler = comm->context->profiler;
+
+	for (int i = 0; profiler && i < request->count; i++) {
+		struct event event = { .type = (uint8_t)request->is_receive, .size = request->xfers[i]->size,
+			.tag = (int32_t)request->xfers[i]->lane };
+
+		if (request->parents[i] && (what == NCCL_PROFILE_START || request->events[i]))
+			profiler(&request->events[i], what, request->parents[i], EVENT_PLUGIN, &event);
+	}
+}
+
+/* 0: all taken; SNTI_AGAIN: not all yet; or a failure. */
+static int post(struct snti_nccl_request *request)
+{
+	struct snti_nccl_comm *comm = request->comm;
+	int status = 0;
+
+	if (!comm->conn)
+		return SNT_ECANCELED;
+	while (request->posted < request->count && !status) {
+		struct snti_xfer *xfer = request->xfers[request->posted];
+
+		status = request->is_receive ? snti_recv(comm->conn, xfer) : snti_send(comm->conn, xfer);
+		request->posted += !status;
+	}
+	if (comm->unposted == request && status != SNTI_AGAIN)
+		comm->unposted = NULL;
+	return status;
+}
+
+static int start(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer, int is_receive, void **out)
+{
+	struct snti_nccl_request *request;
+	int status = comm->unposted ? post(comm->unposted) : 0;
+
+	/* What comes later must not overtake what the wire has not taken. */
+	request = status ? NULL : take(comm, transfer, is_receive);
+	if (request)
+		status = post(request);
+	if (request && !request->posted) {
+		give_back(request);
+		request = NULL;
+	}
+	if (request && status == SNTI_AGAIN)
+		comm->unposted = request;
+	if (status == SNTI_AGAIN)
+		status = snti_nccl_poll(comm);
+	if (status)
+		return snti_nccl_failed(comm, status);
+	*out = request;
+	if (request)
+		tell_profiler(request, NCCL_PROFILE_START);
+	return NCCL_SUCCESS;
+}
+
+int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request)
+{
+	struct snti_nccl_comm *comm = send_comm;
+	int result;
+
+	*request = NULL;
+	pthread_mutex_lock(&comm->lock);
+	result = start(comm, transfer, 0, request);
+	pthread_mutex_unlock(&comm->lock);
+	return result;
+}
+
+static int bad_count(const struct snti_nccl_comm *comm, int count)
+{
+	snti_nccl_log(NCCL_LOG_WARN, "%s: a receive of %d buffers, 1 to %d are possible", comm->device->name, count,
+		      NCCL_MAX_RECVS);
+	return NCCL_INVALID_ARGUMENT;
+}
+
+int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request)
+{
+	struct snti_nccl_comm *comm = recv_comm;
+	int result;
+
+	/* NCCL's hint that nobody waits for this one may be in it; a wire of ours has to be asked all the same. */
+	*request = NULL;
+	if (transfer->count < 1 || transfer->count > NCCL_MAX_RECVS)
+		return bad_count(comm, transfer->count);
+	pthread_mutex_lock(&comm->lock);
+	result = start(comm, transfer, 1, request);
+	pthread_mutex_unlock(&comm->lock);
+	return result;
+}
+
+/* 0, SNT_BUSY, or the first failure. */
+static int status_of(const struct snti_nccl_request *request)
+{
+	int status = 0;
+
+	for (int i = 0; i < request->count; i++) {
+		if (request->xfers[i]->status < 0)
+			return request->xfers[i]->status;
+		if (i >= request->posted || request->xfers[i]->status == SNT_BUSY)
+			status = SNT_BUSY;
+	}
+	return status;
+}
+
+/* Waiting is no error: GPUs compute. But who looks into a job that hangs wants to know where. */
+static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_request *request)
+{
+	uint64_t now;
+	int count = 0;
+
+	if (++comm->idle_tests % IDLE_TESTS)
+		return;
+	now = snti_now_ns();
+	if (!comm->quiet_since)
+		comm->quiet_since = now;
+	if ((now - comm->quiet_since) / 1000000 < snti_settings()->timeout_ms)
+		return;
+	snti_list_each(link, &comm->busy)
+		count++;
+	snti_nccl_log(NCCL_LOG_INFO, "%s: nothing %s %s for %llu s: %d requests wait, this one for tag %llu and %zu bytes",
+		      comm->device->name, request->is_receive ? "has come from" : "has gone to", comm->peer,
+		      (unsigned long long)(now - comm->quiet_since) / 1000000000, count,
+		      (unsigned long long)request->xfers[0]->lane, request->xfers[0]->size);
+	comm->quiet_since = now;
+}
+
+static int progress(struct snti_nccl_request *request)
+{
+	struct snti_nccl_comm *comm = request->comm;
+	int status = status_of(request);
+
+	if (status != SNT_BUSY)
+		return status;
+	if (!comm->conn)
+		return SNT_ECANCELED;
+	status = snti_nccl_poll(comm);
+	if (!status && comm->unposted)
+		status = post(comm->unposted);
+	return status < 0 ? status : status_of(request);
+}
+
+static int finish(struct snti_nccl_request *request, int *sizes)
+{
+	for (int i = 0; sizes && i < request->count; i++)
+		sizes[i] = (int)request->xfers[i]->size;
+	tell_profiler(request, NCCL_PROFILE_STOP);
+	request->comm->quiet_since = 0;
+	give_back(request);
+	return 1;
+}
+
+int snti_nccl_test(void *asked, int *done, int *sizes)
+{
+	struct snti_nccl_request *request = asked;
+	struct snti_nccl_comm *comm = request->comm;
+	int status, result = NCCL_SUCCESS;
+
+	*done = 0;
+	pthread_mutex_lock(&comm->lock);
+	status = progress(request);
+	if (status < 0)
+		result = snti_nccl_failed(comm, status);
+	else if (!status)
+		*done = finish(request, sizes);
+	else
+		mention_waiting(comm, request);
+	pthread_mutex_unlock(&comm->lock);
+	return result;
+}
+
+/* ---- memory -------------------------------------------------------------- */
+
+int snti_nccl_register(void *object, void *data, size_t size, int type, void **memory)
+{
+	struct snti_nccl_comm *comm = object;
+	struct memory *made;
+
+	*memory = NULL;
+	if (type != NCCL_PTR_HOST) {
+		snti_nccl_log(NCCL_LOG_WARN, "%s: memory of type %d cannot be registered, only the host's",
+			      comm->device->name, type);
+		return NCCL_INVALID_USAGE;
+	}
+	made = malloc(sizeof *made);
+	if (!made) {
+		snti_nccl_log(NCCL_LOG_WARN, "%s: no memory to register %zu bytes", comm->device->name, size);
+		return NCCL_SYSTEM_ERROR;
+	}
+	made->data = data;
+	made->size = size;
+	pthread_mutex_lock(&comm->lock);
+	snti_list_append(&comm->memories, &made->link);
+	pthread_mutex_unlock(&comm->lock);
+	*memory = made;
+	return NCCL_SUCCESS;
+}
+
+static int is_in_use(const struct snti_nccl_comm *comm, const void *memory)
+{
+	snti_list_each(link, &comm->busy) {
+		const struct snti_nccl_request *request = snti_container(link, struct snti_nccl_request, link);
+
+		for (int i = 0; i < request->count; i++)
+			if (request->memories[i] == memory && request->xfers[i]->status == SNT_BUSY)
+				return 1;
+	}
+	return 0;
+}
+
+int snti_nccl_deregister(void *object, void *memory)
+{
+	struct snti_nccl_comm *comm = object;
+	struct memory *known = memory;
+
+	if (!known)
+		return NCCL_SUCCESS;
+	pthread_mutex_lock(&comm->lock);
+	/* NCCL aborts: it frees this memory next, so nothing may arrive in it any more. */
+	if (comm->conn && is_in_use(comm, memory)) {
+		if (!*comm->cause)
+			strcpy(comm->cause, "its memory was deregistered while in use");
+		snti_conn_close(comm->conn);
+		comm->conn = NULL;
+		comm->is_cut = 1;
+		comm->unposted = NULL;
+	}
+	snti_list_remove(&known->link);
+	pthread_mutex_unlock(&comm->lock);
+	free(known);
+	return NCCL_SUCCESS;
+}

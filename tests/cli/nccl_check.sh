@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The network plugin for NCCL passes every scenario with every version of the interface, needs nothing but libc and
+# libcrypto, and exports its tables alone; nccl-check finds what is wrong with others.
+set -u
+sennit=${SENNIT:-build/sennit}
+plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
+[ -x "$sennit" ] || { echo "$sennit is not built (set SENNIT)"; exit 99; }
+[ -e "$plugin" ] || { echo "$plugin is not built"; exit 99; }
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export NCCL_SOCKET_IFNAME=lo
+bad=0
+complain() {
+	echo "$*"
+	bad=1
+}
+
+exported=$(nm -D --defined-only "$plugin" | awk '{ print $3 }' | sort -V | paste -sd' ')
+[ "$exported" = "$(printf 'ncclNetPlugin_v%s ' 8 9 10 11 12 | sed 's/ $//')" ] || complain "exported: $exported"
+readelf -dW "$plugin" | grep -q NODELETE || complain "not linked with nodelete"
+if ! nm "$plugin" | grep -qE '__(asan|tsan|ubsan)_'; then
+	needed=$(readelf -dW "$plugin" | sed -nE 's/.*NEEDED.*\[(.*)\]/\1/p' | grep -vE '^(libc|libcrypto|ld-linux.*)\.so')
+	[ -z "$needed" ] || complain "needs $needed"
+fi
+
+"$sennit" nccl-check --plugin "$plugin" --schedules 60 --seed "${SEED:-1}" >"$work/table" 2>&1 ||
+	complain "$(cat "$work/table")"
+grep -qE '^85 of 85 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+
+# How NCCL finds it: by what stands between libnccl-net- and .so, in the library path
+LD_LIBRARY_PATH=$(dirname "$plugin") "$sennit" nccl-check --plugin sennit --scenario devices >"$work/by-name" 2>&1 ||
+	complain "not found by name: $(cat "$work/by-name")"
+
+# fails WHAT PATTERN ARGUMENT...: exit code 1, and a sentence that fits the pattern
+fails() {
+	local what=$1 pattern=$2 text status
+	shift 2
+	text=$("$sennit" nccl-check "$@" 2>&1)
+	status=$?
+	[ $status -eq 1 ] || complain "$what: exit code $status"
+	grep -qE "$pattern" <<<"$text" || complain "$what: $text"
+}
+fails "no such plugin" 'cannot open' --plugin nowhere --scenario devices
+fails "another library" 'no version' --plugin "$(dirname "$sennit")/.libs/libsennit.so"
+SNT_TRANSPORTS=shm fails "no network" "has no transport between hosts" --plugin "$plugin" --version 11 --scenario devices
+NCCL_SOCKET_IFNAME=nothing fails "no interface" "NCCL_SOCKET_IFNAME 'nothing'" --plugin "$plugin" --version 8 --scenario devices
+for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 7" "--plugin x --depth 0" "--nonsense"; do
+	# shellcheck disable=SC2086 # several words
+	"$sennit" nccl-check $arguments >/dev/null 2>&1
+	[ $? -eq 2 ] || complain "nccl-check $arguments: not exit code 2"
+done
+exit $bad

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The network plugin for NCCL finds its devices, by either name of the setting, and each of them works; a peer that
+# falls silent is an error in time even for who only receives.
+# shellcheck source=tests/hosts/library.sh
+. "$(dirname "$0")/library.sh"
+plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
+[ -e "$plugin" ] || { echo "$plugin is not built"; exit 99; }
+unset NCCL_SOCKET_IFNAME
+hosts 2
+link 0 eth1 br0 fd00:77::1/64
+on 0 ip link add docker0 type bridge && on 0 ip address add 172.17.0.1/16 dev docker0 && on 0 ip link set docker0 up
+
+# check NAME ARGUMENT...: nccl-check, with what it says in $work/NAME
+check() {
+	local name=$1
+	shift
+	on 0 timeout 60 "$sennit" nccl-check --plugin "$plugin" --version 12 "$@" >"$work/$name" 2>&1
+}
+
+# uses DEVICES VARIABLE=VALUE...: what the plugin says it uses
+uses() {
+	local want=$1 got
+	shift
+	# ip netns exec, as it shows the host's own /sys
+	got=$(ip netns exec h0 env NCCL_DEBUG=INFO "$@" timeout 60 "$sennit" nccl-check --plugin "$plugin" --version 12 \
+		--scenario devices 2>&1 | sed -n 's/.* over tcp: //p' | sort -u)
+	[ "$got" = "$want" ] || complain "$*: '$got' instead of '$want'"
+}
+uses "eth0 eth1" A=
+uses "eth1" NCCL_SOCKET_IFNAME=eth1
+uses "eth0 eth1" NCCL_SOCKET_IFNAME=eth
+uses "eth0 eth1" NCCL_SOCKET_IFNAME=^docker
+uses "docker0" NCCL_SOCKET_IFNAME==docker0
+uses "eth1" SNT_INTERFACES=fd00:77::/64 NCCL_SOCKET_IFNAME=eth0
+
+# Each device, over version 4 and over version 6 of the internet protocol
+for device in 0 1; do
+	check "device$device" --device $device --scenario short || complain "device $device: $(cat "$work/device$device")"
+done
+
+# Between two hosts
+for scenario in grouped channels abort death farewell; do
+	check $scenario --netns /run/netns/h0,/run/netns/h1 --scenario $scenario || complain "$scenario: $(cat "$work/$scenario")"
+done
+
+SNT_TIMEOUT=3000 check silence --netns /run/netns/h0,/run/netns/h1 --scenario silence &
+waiting=$!
+for ((i = 0; i < 100; i++)); do
+	[ "$(on 0 ss -Hnt state established | wc -l)" -lt 4 ] || break
+	sleep 0.1
+done
+sleep 1
+ip link set eth0h1 down
+SECONDS=0
+wait $waiting || complain "silence: $(cat "$work/silence")"
+[ $SECONDS -le 8 ] || complain "silence: noticed after $SECONDS s"
+exit $bad
