@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 
-const struct snti_transport *const snti_transports[] = { &snti_shm_transport, &snti_tcp_transport, NULL };
+const struct snti_transport *const snti_transports[] = { &snti_shm_transport, &snti_tcp_transport, &snti_verbs_transport, NULL };
 
 const struct snti_transport *snti_transport_find(const char *name)
 {
