@@ -90,12 +90,12 @@ int verbs_gid_is_ipv4(const union ibv_gid *gid);
 enum verbs_type { VERBS_EAGER = 1, VERBS_ANNOUNCE, VERBS_REQUEST, VERBS_REJECT, VERBS_REFUSE, VERBS_BROKEN, VERBS_CREDIT };
 enum { VERBS_FIRST = 1 };         /* of a REQUEST: the message's first */
 
-/* Little-endian. Every frame gives back credit and tells which of the receiver's slots the sender is writing for:
- * their messages come before the frame's, although their data may come later. */
+/* Little-endian. Every frame gives back credit and tells which of the receiver's slots the sender is writing for,
+ * as of how many requests: their messages come before the frame's, although their data may come later. */
 struct verbs_frame {
 	uint8_t type, flags;
 	uint16_t window, smalls, bigs;
-	uint64_t lane, fingerprint, size, number, taken, parity;
+	uint64_t lane, fingerprint, size, number, taken, requests;
 };
 
 /* Follows a REQUEST. */
@@ -174,6 +174,7 @@ struct verbs_slot {
 	uint64_t offset, length, message;
 	int block;                      /* -1: straight into place */
 	uint32_t generation;
+	uint64_t made;                  /* the number of its request */
 	uint32_t qp, parts, left;       /* left: immediates that are missing */
 };
 
@@ -185,6 +186,7 @@ struct verbs_job {
 	struct snti_xfer *xfer;
 	struct verbs_request request;
 	uint64_t lane, size, fingerprint, answers;
+	uint64_t after;                 /* not written before the peer has so many frames */
 	int busy, first;
 	unsigned parts;                 /* whose immediate the peer does not have */
 	struct verbs_part part[VERBS_QPS];
@@ -231,8 +233,9 @@ struct verbs_conn {
 	unsigned window, smalls, bigs, announcing;      /* what we may send */
 	unsigned owed_window, owed_smalls, owed_bigs;   /* credit to give back */
 	uint64_t next_number, next_message, refused;
-	uint64_t frames_sent, frames_seen, pieces_sent, pieces_seen;
-	uint64_t taken, parity;         /* what frames say: the peer's slots that are being written for */
+	uint64_t frames_sent, frames_acked, frames_seen, pieces_sent, pieces_seen;
+	uint64_t taken, requests_seen;  /* the peer's slots that are being written for, as of so many requests */
+	uint64_t requests_made;
 	unsigned slots_open;
 	unsigned places[VERBS_QPS];     /* posted for an immediate that will not come */
 	struct verbs_slot slots[VERBS_SLOTS];
@@ -372,7 +375,7 @@ void verbs_ask_early(struct verbs_conn *conn, struct snti_xfer *xfer);
 void verbs_ask(struct verbs_conn *conn, struct snti_xfer *xfer, uint64_t number);   /* announced */
 int  verbs_ask_more(struct verbs_conn *conn);
 int  verbs_on_immediate(struct verbs_conn *conn, uint32_t immediate);
-void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t parity);
+void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t requests);
 void verbs_slots_drop(struct verbs_conn *conn, struct snti_xfer *xfer);
 void verbs_slots_drop_all(struct verbs_conn *conn);
 

@@ -226,7 +226,7 @@ int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
 	/* One that is to fail only waits until the peer has been told why. */
 	if (conn->dying)
 		return 0;
-	verbs_mark_taken(conn, message.frame.taken, message.frame.parity);
+	verbs_mark_taken(conn, message.frame.taken, message.frame.requests);
 	return dispatch(conn, &message, bytes + sizeof(message.frame), size - sizeof(message.frame));
 }
 

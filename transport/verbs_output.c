@@ -17,7 +17,7 @@ void verbs_frame_swap(struct verbs_frame *frame)
 	frame->size = htole64(frame->size);
 	frame->number = htole64(frame->number);
 	frame->taken = htole64(frame->taken);
-	frame->parity = htole64(frame->parity);
+	frame->requests = htole64(frame->requests);
 }
 
 void verbs_request_swap(struct verbs_request *request)
@@ -48,7 +48,7 @@ static void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
 	frame->bigs = (uint16_t)conn->owed_bigs;
 	conn->owed_window = conn->owed_smalls = conn->owed_bigs = 0;
 	frame->taken = conn->taken;
-	frame->parity = conn->parity;
+	frame->requests = conn->requests_seen;
 }
 
 /* Where the bytes are taken from: at once by the device, or from a buffer until it is done. */
@@ -124,6 +124,7 @@ static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 	if (eager) {
 		verbs_finish(conn, xfer, 0);
 	} else {
+		xfer->moved = conn->frames_sent;
 		snti_list_remove(&xfer->link);
 		snti_list_append(&conn->announced, &xfer->link);
 	}

@@ -56,7 +56,9 @@ static void on_work(struct verbs_port *port, const struct ibv_wc *wc)
 	verbs_work_give(port, work);
 	if (wc->status != IBV_WC_SUCCESS)
 		broke(done.link, wc);
-	else if (done.qp && done.link->conn && done.link->conn->base.status >= 0)
+	else if (done.link->conn && done.link->conn->base.status >= 0 && !done.qp)
+		done.link->conn->frames_acked++;
+	else if (done.link->conn && done.link->conn->base.status >= 0)
 		verbs_written(done.link->conn, &done);
 }
 

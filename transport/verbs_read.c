@@ -106,6 +106,7 @@ static int ask_piece(struct verbs_conn *conn, struct verbs_slot *slot, struct sn
 	if (get_places(conn, slot))
 		return SNT_EDEVICE;
 	xfer->moved += slot->length;
+	slot->made = ++conn->requests_made;
 	message.request = (struct verbs_request){ .message = xfer->number, .offset = slot->offset, .length = slot->length,
 		.immediate = (uint32_t)(slot - conn->slots) | slot->generation << 8, .qp = slot->qp, .parts = slot->parts };
 	if (region) {
@@ -209,14 +210,14 @@ static void mark(struct verbs_conn *conn, struct snti_xfer *xfer)
 	snti_list_append(&conn->matched, &xfer->link);
 }
 
-/* The sender is writing for these slots: their receives have met their messages. */
-void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t parity)
+/* The sender is writing for these slots: their receives have met their messages. When it said so, it knew of so many
+ * requests; a slot may have been used again since. */
+void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t requests)
 {
 	for (; taken; taken &= taken - 1) {
-		int i = __builtin_ctzll(taken);
-		struct verbs_slot *slot = &conn->slots[i];
+		struct verbs_slot *slot = &conn->slots[__builtin_ctzll(taken)];
 
-		if (slot->xfer && (slot->generation & 1) == (parity >> i & 1))
+		if (slot->xfer && slot->made <= requests)
 			mark(conn, slot->xfer);
 	}
 }

@@ -20,7 +20,6 @@ static void forget_job(struct verbs_conn *conn, struct verbs_job *job)
 	job->busy = 0;
 	job->xfer = NULL;
 	conn->taken &= ~bit;
-	conn->parity &= ~bit;
 }
 
 /* One part over each of the queue pairs that the receiver has a place on. */
@@ -31,8 +30,6 @@ static void start(struct verbs_conn *conn, struct verbs_job *job)
 	uint64_t share = (request->length / request->parts + PART_LINE - 1) / PART_LINE * PART_LINE;
 
 	conn->taken |= bit;
-	if (request->immediate >> 8 & 1)
-		conn->parity |= bit;
 	job->parts = request->parts;
 	for (uint32_t i = 0; i < request->parts; i++) {
 		struct verbs_part *part = &job->part[i];
@@ -50,6 +47,8 @@ static void meet(struct verbs_conn *conn, struct verbs_job *job, struct snti_xfe
 {
 	snti_list_remove(&job->link);
 	job->xfer = xfer;
+	/* Its announcement may still be on its way; behind the data it would be taken for the next message's. */
+	job->after = xfer->moved;
 	if (job->first) {
 		snti_list_remove(&xfer->link);
 		snti_list_append(&conn->cleared, &xfer->link);
@@ -145,6 +144,7 @@ int verbs_on_request(struct verbs_conn *conn, const struct verbs_message *messag
 	if (slot >= VERBS_SLOTS || job->busy || request->parts < 1 || request->parts > conn->qps || request->qp >= conn->qps ||
 	    request->length > frame->size || request->offset > frame->size - request->length)
 		return verbs_nonsense(conn, "a request that makes no sense");
+	conn->requests_seen++;
 	*job = (struct verbs_job){ .request = *request, .lane = frame->lane, .size = frame->size, .fingerprint = frame->fingerprint,
 		.answers = frame->number, .busy = 1, .first = frame->flags & VERBS_FIRST };
 	snti_list_init(&job->link);
@@ -232,7 +232,7 @@ static int post_part(struct verbs_conn *conn, unsigned qp, struct verbs_part *pa
 	struct ibv_send_wr wr = { .sg_list = &sge, .num_sge = size ? 1 : 0, .opcode = last ? IBV_WR_RDMA_WRITE_WITH_IMM : IBV_WR_RDMA_WRITE,
 		.imm_data = htonl(job->request.immediate),
 		.wr.rdma = { .remote_addr = job->request.address + (part->at - job->request.offset), .rkey = job->request.key } };
-	struct verbs_work *work = verbs_work_take(conn->rails, 1 + qp);
+	struct verbs_work *work = job->after > conn->frames_acked ? NULL : verbs_work_take(conn->rails, 1 + qp);
 
 	if (!work)
 		return 0;
