@@ -296,8 +296,9 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint
 	    (!script.lock_most || script.locked + size <= script.lock_most))
 		mr = calloc(1, sizeof(*mr));
 	if (mr) {
+		last_key += 16;
 		mr->ibv = (struct ibv_mr){ .context = pd->context, .pd = pd, .addr = base, .length = size,
-			.lkey = last_key += 16, .rkey = last_key + 1 };
+			.lkey = last_key, .rkey = last_key + 1 };
 		mr->access = access;
 		mr->next = all_mrs;
 		all_mrs = mr;
