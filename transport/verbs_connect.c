@@ -139,7 +139,8 @@ static int say_note(struct verbs_conn *conn, enum verbs_word word)
 
 void verbs_say_bye(struct verbs_conn *conn)
 {
-	if (conn->side && conn->phase == VERBS_UP && !conn->side->status)
+	/* Who has heard one needs to say none: nobody listens. */
+	if (conn->side && conn->phase == VERBS_UP && !conn->side->status && conn->side_recv.status == SNT_BUSY)
 		say_note(conn, VERBS_BYE);
 }
 

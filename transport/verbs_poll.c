@@ -98,66 +98,82 @@ static void fail_all(struct verbs_port *port, int status)
 	}
 }
 
-static void on_qp_event(struct verbs_port *port, const struct ibv_async_event *event)
+static void on_qp_event(struct verbs_port *port, enum ibv_event_type type, uint32_t number)
 {
-	struct verbs_link *link = verbs_link_find(port, event->element.qp->qp_num);
+	struct verbs_link *link = verbs_link_find(port, number);
 
 	if (!link || !link->conn || link->conn->base.status < 0)
 		return;
 	verbs_fail(link->conn, snti_fail(SNT_EDEVICE, "verbs: no connection to rank %d any more: %s on %s port %u, queue pair %u",
-					 link->conn->base.peer, verbs_calls.ibv_event_type_str(event->event_type), port->device.name,
-					 port->device.port, event->element.qp->qp_num));
+					 link->conn->base.peer, verbs_calls.ibv_event_type_str(type), port->device.name,
+					 port->device.port, number));
 }
 
 /* Another address, or the port is up again: connections made from now on use what is there now. */
-static void refresh(struct verbs_port *port, const struct ibv_async_event *event)
+static void refresh(struct verbs_port *port, enum ibv_event_type type)
 {
 	char gid[VERBS_GID_TEXT];
 
 	if (verbs_device_refresh(&port->device))
 		return;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
-		 verbs_calls.ibv_event_type_str(event->event_type), verbs_gid_text(&port->device.gid.gid, gid));
+		 verbs_calls.ibv_event_type_str(type), verbs_gid_text(&port->device.gid.gid, gid));
 }
 
-static void on_event(struct verbs_port *port, const struct ibv_async_event *event)
+/* @number: of the queue pair or the port that it is about. */
+static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t number)
 {
-	switch (event->event_type) {
+	switch (type) {
 	case IBV_EVENT_QP_FATAL:
 	case IBV_EVENT_QP_REQ_ERR:
 	case IBV_EVENT_QP_ACCESS_ERR:
-		on_qp_event(port, event);
+		on_qp_event(port, type, number);
 		break;
 	case IBV_EVENT_DEVICE_FATAL:
 	case IBV_EVENT_CQ_ERR:
 	case IBV_EVENT_SRQ_ERR:
 		if (!port->failed)
 			fail_all(port, snti_fail(SNT_EDEVICE, "verbs: %s: %s", port->device.name,
-						 verbs_calls.ibv_event_type_str(event->event_type)));
+						 verbs_calls.ibv_event_type_str(type)));
 		break;
 	case IBV_EVENT_PORT_ERR:
 		/* Queue pairs survive a link that flaps; what does not get through in time they report themselves. */
-		if (event->element.port_num == port->device.port)
+		if (number == port->device.port)
 			snti_log(SNT_LOG_WARN, "verbs: port %u of %s is down", port->device.port, port->device.name);
 		break;
 	case IBV_EVENT_PORT_ACTIVE:
 	case IBV_EVENT_GID_CHANGE:
 	case IBV_EVENT_LID_CHANGE:
-		if (event->element.port_num == port->device.port)
-			refresh(port, event);
+		if (number == port->device.port)
+			refresh(port, type);
 		break;
 	default:
 		break;
 	}
 }
 
+static uint32_t number_of(const struct ibv_async_event *event)
+{
+	switch (event->event_type) {
+	case IBV_EVENT_QP_FATAL:
+	case IBV_EVENT_QP_REQ_ERR:
+	case IBV_EVENT_QP_ACCESS_ERR:
+		return event->element.qp->qp_num;
+	default:
+		return (uint32_t)event->element.port_num;
+	}
+}
+
+/* Acknowledged before anything is done about it: a queue pair with an event that is not cannot be destroyed. */
 static void read_events(struct verbs_port *port)
 {
 	struct ibv_async_event event;
 
 	while (!verbs_calls.ibv_get_async_event(port->device.context, &event)) {
-		on_event(port, &event);
+		uint32_t number = number_of(&event);
+
 		verbs_calls.ibv_ack_async_event(&event);
+		on_event(port, event.event_type, number);
 	}
 }
 

@@ -51,7 +51,7 @@ struct mock_script {
 /* The one script; all of it may be changed between calls of the library. */
 struct mock_script *mock_script(void);
 void mock_reset(void);
-void mock_event(enum ibv_event_type type, struct ibv_qp *qp);   /* on every open device */
+void mock_event(enum ibv_event_type type, struct ibv_qp *qp);   /* of this queue pair, or of every open device */
 /* What the application does to every queue pair: the error state from outside. */
 void mock_break_qps(void);
 
@@ -119,6 +119,7 @@ struct mock_qp {
 	struct mock_qp *next;
 	struct mock_queue queue;
 	struct mock_work *first, **last;
+	int events;                     /* told, not acknowledged */
 	unsigned used;                  /* of the send queue, until its completions are read */
 	struct mock_piece *pieces;
 };
@@ -133,6 +134,7 @@ int mock_strikes(int *counter);         /* counts down; 1: now */
 struct mock_mr *mock_find_mr(const struct ibv_pd *pd, uint32_t key, uint64_t at, size_t size);
 const struct mock_port *mock_port_of(const struct ibv_context *context);
 void mock_tell(struct ibv_context *context, enum ibv_event_type type, void *element);
+void mock_untell(struct ibv_qp *qp);    /* its events go with it */
 
 /* mock_cq.c */
 void mock_complete(struct ibv_cq *cq, const struct ibv_wc *wc);

@@ -230,8 +230,24 @@ void mock_event(enum ibv_event_type type, struct ibv_qp *qp)
 {
 	mock_lock();
 	for (struct mock_context *context = contexts; context; context = context->next)
-		mock_tell(&context->ibv, type, qp);
+		if (!qp || qp->context == &context->ibv)
+			mock_tell(&context->ibv, type, qp);
 	mock_unlock();
+}
+
+static int is_of_qp(const struct ibv_async_event *event)
+{
+	return event->event_type == IBV_EVENT_QP_FATAL || event->event_type == IBV_EVENT_QP_REQ_ERR ||
+		event->event_type == IBV_EVENT_QP_ACCESS_ERR;
+}
+
+void mock_untell(struct ibv_qp *qp)
+{
+	struct mock_context *context = (struct mock_context *)(void *)qp->context;
+
+	for (unsigned i = context->head; i != context->tail; i++)
+		if (is_of_qp(&context->events[i % 64]) && context->events[i % 64].element.qp == qp)
+			context->events[i % 64].event_type = IBV_EVENT_CLIENT_REREGISTER;
 }
 
 int ibv_get_async_event(struct ibv_context *ibv, struct ibv_async_event *event)
@@ -243,13 +259,16 @@ int ibv_get_async_event(struct ibv_context *ibv, struct ibv_async_event *event)
 		return -1;
 	mock_lock();
 	*event = context->events[context->head++ % 64];
+	if (is_of_qp(event))
+		((struct mock_qp *)(void *)event->element.qp)->events++;
 	mock_unlock();
 	return 0;
 }
 
 void ibv_ack_async_event(struct ibv_async_event *event)
 {
-	(void)event;
+	if (is_of_qp(event))
+		((struct mock_qp *)(void *)event->element.qp)->events--;
 }
 
 const char *ibv_event_type_str(enum ibv_event_type type)

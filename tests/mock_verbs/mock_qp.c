@@ -140,7 +140,10 @@ int ibv_destroy_qp(struct ibv_qp *ibv)
 {
 	struct mock_qp *qp = (struct mock_qp *)(void *)ibv, **at;
 
+	if (qp->events)
+		abort();        /* libibverbs waits here until they are acknowledged */
 	mock_lock();
+	mock_untell(ibv);
 	for (at = &all_qps; *at != qp; at = &(*at)->next)
 		;
 	*at = qp->next;
