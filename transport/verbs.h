@@ -17,6 +17,8 @@
 
 #define VERBS_QPS 8               /* data queue pairs of a conn, at most */
 #define VERBS_SLOTS 64            /* requests for data that one side may have open: bits of a frame's masks */
+/* A slot may be asked for again before the device has said that what was written for it has arrived. */
+#define VERBS_JOBS (VERBS_SLOTS + VERBS_QPS * VERBS_DATA_SENDS)
 #define VERBS_EARLY 48            /* ... of them for messages that the sender has not announced */
 #define VERBS_DEPTH 4             /* ... of them for one message that lands in blocks */
 #define VERBS_WINDOW 32           /* frames sent and not looked at; the shared receive queue has a buffer for each */
@@ -182,13 +184,13 @@ struct verbs_slot {
 struct verbs_job;
 struct verbs_part { struct snti_link link; struct verbs_job *job; uint64_t at, end; };
 struct verbs_job {
-	struct snti_link link;          /* in the conn's waiting ones while it has no send */
+	struct snti_link link;          /* in the conn's waiting ones while it has no send, or in its idle ones */
 	struct snti_xfer *xfer;
 	struct verbs_request request;
 	uint64_t lane, size, fingerprint, answers;
 	uint64_t after;                 /* not written before the peer has so many frames */
-	int busy, first;
-	unsigned parts;                 /* whose immediate the peer does not have */
+	int first;
+	unsigned posting, parts;        /* whose immediate is not posted; whose is not known to have arrived */
 	struct verbs_part part[VERBS_QPS];
 };
 
@@ -239,7 +241,9 @@ struct verbs_conn {
 	unsigned slots_open;
 	unsigned places[VERBS_QPS];     /* posted for an immediate that will not come */
 	struct verbs_slot slots[VERBS_SLOTS];
-	struct verbs_job jobs[VERBS_SLOTS];
+	struct verbs_job *jobs;         /* VERBS_JOBS */
+	struct verbs_job *latest[VERBS_SLOTS];  /* by slot */
+	struct snti_link idle_jobs;
 
 	char *memory;
 	struct verbs_entry *entries;

@@ -15,7 +15,7 @@ void verbs_conn_init(struct verbs_conn *conn)
 {
 	struct verbs_port *port = verbs_port_of(conn);
 	struct snti_link *lists[] = { &conn->link, &conn->pending, &conn->queue, &conn->announced, &conn->cleared, &conn->asking,
-		&conn->matched, &conn->spare, &conn->jobs_waiting };
+		&conn->matched, &conn->spare, &conn->jobs_waiting, &conn->idle_jobs };
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(*lists); i++)
 		snti_list_init(lists[i]);
@@ -44,6 +44,7 @@ int verbs_conn_prepare(struct verbs_conn *conn)
 {
 	size_t eager = (snti_settings()->verbs_eager + 63) & ~(size_t)63, total = 0;
 	size_t entries = part(&total, ENTRIES * sizeof(*conn->entries));
+	size_t jobs = part(&total, VERBS_JOBS * sizeof(*conn->jobs));
 	size_t control = part(&total, VERBS_CONTROL * sizeof(*conn->control));
 	size_t smalls = part(&total, VERBS_SMALLS * VERBS_SMALL), bigs = part(&total, VERBS_BIGS * eager);
 
@@ -51,11 +52,14 @@ int verbs_conn_prepare(struct verbs_conn *conn)
 	if (!conn->memory)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for the connection to rank %d", conn->base.peer);
 	conn->entries = (struct verbs_entry *)(void *)(conn->memory + entries);
+	conn->jobs = (struct verbs_job *)(void *)(conn->memory + jobs);
 	conn->control = (struct verbs_message *)(void *)(conn->memory + control);
 	conn->small_cells = conn->memory + smalls;
 	conn->big_cells = conn->memory + bigs;
 	for (int i = 0; i < ENTRIES; i++)
 		snti_list_append(&conn->spare, &conn->entries[i].link);
+	for (int i = 0; i < VERBS_JOBS; i++)
+		snti_list_append(&conn->idle_jobs, &conn->jobs[i].link);
 	for (int i = 0; i < VERBS_SMALLS; i++)
 		conn->idle_small[conn->idle_smalls++] = conn->small_cells + i * VERBS_SMALL;
 	for (size_t i = 0; i < VERBS_BIGS; i++)
@@ -118,7 +122,7 @@ static void finish_everything(struct verbs_conn *conn, int status)
 	for (int i = 0; i < VERBS_QPS; i++)
 		snti_list_init(&conn->parts[i]);
 	snti_list_init(&conn->jobs_waiting);
-	memset(conn->jobs, 0, sizeof(conn->jobs));
+	snti_list_init(&conn->idle_jobs);       /* none will be needed any more */
 	finish_all(conn, &conn->queue, status);
 	finish_all(conn, &conn->announced, status);
 	finish_all(conn, &conn->cleared, status);

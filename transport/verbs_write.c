@@ -14,23 +14,26 @@
 
 static void forget_job(struct verbs_conn *conn, struct verbs_job *job)
 {
-	uint64_t bit = UINT64_C(1) << (job - conn->jobs);
+	uint32_t slot = job->request.immediate & 0xff;
 
-	snti_list_remove(&job->link);
-	job->busy = 0;
+	if (conn->latest[slot] == job) {
+		conn->latest[slot] = NULL;
+		conn->taken &= ~(UINT64_C(1) << slot);
+	}
 	job->xfer = NULL;
-	conn->taken &= ~bit;
+	snti_list_remove(&job->link);
+	snti_list_append(&conn->idle_jobs, &job->link);
 }
 
 /* One part over each of the queue pairs that the receiver has a place on. */
 static void start(struct verbs_conn *conn, struct verbs_job *job)
 {
 	const struct verbs_request *request = &job->request;
-	uint64_t bit = UINT64_C(1) << (job - conn->jobs), at = request->offset, end = at + request->length;
+	uint64_t at = request->offset, end = at + request->length;
 	uint64_t share = (request->length / request->parts + PART_LINE - 1) / PART_LINE * PART_LINE;
 
-	conn->taken |= bit;
-	job->parts = request->parts;
+	conn->taken |= UINT64_C(1) << (request->immediate & 0xff);
+	job->parts = job->posting = request->parts;
 	for (uint32_t i = 0; i < request->parts; i++) {
 		struct verbs_part *part = &job->part[i];
 
@@ -134,19 +137,35 @@ static int on_next(struct verbs_conn *conn, struct verbs_job *job)
 	return conn->refused == VERBS_NONE ? verbs_nonsense(conn, "a request for a piece of no message") : 0;
 }
 
+/* Whoever asks for a slot again has all that was written for it, whether the device knows that yet or not. */
+static struct verbs_job *new_job(struct verbs_conn *conn, uint32_t slot)
+{
+	struct verbs_job *job = snti_container(conn->idle_jobs.next, struct verbs_job, link), *before = conn->latest[slot];
+
+	if (snti_list_empty(&conn->idle_jobs) || (before && (!before->xfer || before->posting)))
+		return NULL;
+	snti_list_remove(&job->link);
+	conn->latest[slot] = job;
+	conn->taken &= ~(UINT64_C(1) << slot);
+	conn->requests_seen++;
+	return job;
+}
+
 int verbs_on_request(struct verbs_conn *conn, const struct verbs_message *message)
 {
 	const struct verbs_frame *frame = &message->frame;
 	const struct verbs_request *request = &message->request;
 	uint32_t slot = request->immediate & 0xff;
-	struct verbs_job *job = &conn->jobs[slot % VERBS_SLOTS];
+	struct verbs_job *job;
 
-	if (slot >= VERBS_SLOTS || job->busy || request->parts < 1 || request->parts > conn->qps || request->qp >= conn->qps ||
+	if (slot >= VERBS_SLOTS || request->parts < 1 || request->parts > conn->qps || request->qp >= conn->qps ||
 	    request->length > frame->size || request->offset > frame->size - request->length)
 		return verbs_nonsense(conn, "a request that makes no sense");
-	conn->requests_seen++;
+	job = new_job(conn, slot);
+	if (!job)
+		return verbs_nonsense(conn, "a request for a slot that is being written for");
 	*job = (struct verbs_job){ .request = *request, .lane = frame->lane, .size = frame->size, .fingerprint = frame->fingerprint,
-		.answers = frame->number, .busy = 1, .first = frame->flags & VERBS_FIRST };
+		.answers = frame->number, .first = frame->flags & VERBS_FIRST };
 	snti_list_init(&job->link);
 	return job->first ? on_first(conn, job) : on_next(conn, job);
 }
@@ -249,8 +268,10 @@ static int post_part(struct verbs_conn *conn, unsigned qp, struct verbs_part *pa
 		return status;
 	}
 	part->at += size;
-	if (last)
+	if (last) {
 		snti_list_remove(&part->link);
+		job->posting--;
+	}
 	return 1;
 }
 

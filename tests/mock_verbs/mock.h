@@ -112,6 +112,9 @@ struct mock_piece {
 	unsigned char bytes[];
 };
 
+/* A completion that the sender does not know of yet: the acknowledgement is on its way. */
+struct mock_ack { struct mock_ack *next; struct ibv_wc wc; };
+
 struct mock_qp {
 	struct ibv_qp ibv;
 	struct ibv_qp_attr attr;
@@ -122,6 +125,7 @@ struct mock_qp {
 	int events;                     /* told, not acknowledged */
 	unsigned used;                  /* of the send queue, until its completions are read */
 	struct mock_piece *pieces;
+	struct mock_ack *acks, **last_ack;
 };
 
 void mock_lock(void);
@@ -154,5 +158,6 @@ void mock_unuse(uint32_t number);       /* a completion of this queue pair's sen
 /* mock_move.c */
 void mock_move(void);                   /* a while, at random with a seed; else all that can */
 void mock_place(struct mock_qp *qp, int all);
+void mock_ack(struct mock_qp *qp, int all);
 
 #endif

@@ -182,6 +182,28 @@ static enum ibv_wc_status try_work(struct mock_qp *qp, struct mock_work *work)
 	return to ? IBV_WC_RNR_RETRY_EXC_ERR : IBV_WC_RETRY_EXC_ERR;
 }
 
+void mock_ack(struct mock_qp *qp, int all)
+{
+	while (qp->acks && (all || mock_random() % 4 == 0)) {
+		struct mock_ack *ack = qp->acks;
+
+		qp->acks = ack->next;
+		mock_complete(qp->ibv.send_cq, &ack->wc);
+		free(ack);
+	}
+	if (!qp->acks)
+		qp->last_ack = &qp->acks;
+}
+
+static void ack_later(struct mock_qp *qp, const struct ibv_wc *wc)
+{
+	struct mock_ack *ack = calloc(1, sizeof(*ack));
+
+	ack->wc = *wc;
+	*qp->last_ack = ack;
+	qp->last_ack = &ack->next;
+}
+
 /* Its oldest work. 1: done. */
 static int step(struct mock_qp *qp)
 {
@@ -200,9 +222,11 @@ static int step(struct mock_qp *qp)
 		qp->last = &qp->first;
 	free(work->in_line);
 	free(work);
-	mock_complete(qp->ibv.send_cq, &wc);
+	ack_later(qp, &wc);
 	if (wc.status != IBV_WC_SUCCESS)
 		mock_qp_break(qp);
+	else if (!mock_script()->seed)
+		mock_ack(qp, 1);
 	return 1;
 }
 
@@ -216,6 +240,7 @@ void mock_move(void)
 			if (!all && mock_random() % 3)
 				continue;
 			moved += step(qp);
+			mock_ack(qp, all);
 			if (!all)
 				mock_place(qp, 0);
 		}

@@ -104,6 +104,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 	qp->ibv.state = IBV_QPS_RESET;
 	qp->cap = attr->cap;
 	qp->last = &qp->first;
+	qp->last_ack = &qp->acks;
 	qp->queue.most = attr->cap.max_recv_wr;
 	qp->queue.recvs = calloc(qp->queue.most + 1, sizeof(*qp->queue.recvs));
 	mock_lock();
@@ -128,6 +129,13 @@ static void drop_works(struct mock_qp *qp)
 		free(work);
 	}
 	qp->last = &qp->first;
+	while (qp->acks) {
+		struct mock_ack *ack = qp->acks;
+
+		qp->acks = ack->next;
+		free(ack);
+	}
+	qp->last_ack = &qp->acks;
 	while (qp->pieces) {
 		struct mock_piece *piece = qp->pieces;
 
@@ -169,6 +177,7 @@ void mock_qp_break(struct mock_qp *qp)
 	if (qp->ibv.state == IBV_QPS_ERR || qp->ibv.state == IBV_QPS_RESET)
 		return;
 	qp->ibv.state = IBV_QPS_ERR;
+	mock_ack(qp, 1);
 	for (struct mock_work *work = qp->first; work; work = work->next) {
 		wc.wr_id = work->wr.wr_id;
 		wc.wc_flags = 0x8000;
