@@ -435,6 +435,30 @@ static void a_port_that_flaps_does_no_harm(void **state)
 		snti_conn_close(again.conn[i]);
 }
 
+static void a_port_that_stays_down_fails(void **state)
+{
+	struct pair *p = *state;
+	char in[8];
+	struct snti_xfer recv = message(in, 8, 1);
+	int failed = 0;
+
+	do_recv(p, 1, &recv);
+	script->port[0].state = IBV_PORT_DOWN;
+	tell(IBV_EVENT_PORT_ERR, NULL);
+	for (int i = 0; i < 600; i++)
+		turn(p);
+	assert_int_equal(recv.status, SNT_BUSY);
+	((struct verbs_port *)p->port[1])->down_until = 1;      /* as if 5 s had passed */
+	for (int i = 0; i < 2000 && !failed; i++)
+		failed = wire->poll(p->port[1]) < 0;
+	assert_true(failed);
+	assert_int_equal(recv.status, SNT_EDEVICE);
+	expect_text("is down");
+	for (int i = 0; i < 2000 && p->conn[0]->status >= 0; i++)
+		wire->poll(p->port[0]);
+	assert_int_equal(p->conn[0]->status, SNT_EPEER);
+}
+
 static void a_queue_that_overran_fails_its_port(void **state)
 {
 	struct pair *p = *state;
@@ -503,6 +527,7 @@ int main(void)
 		paired(queue_pairs_in_error_fail_what_waits),
 		alone(a_large_message_survives_no_broken_queue_pair),
 		paired(a_port_that_flaps_does_no_harm),
+		paired(a_port_that_stays_down_fails),
 		paired(a_queue_that_overran_fails_its_port),
 		paired(an_event_of_a_queue_pair_fails_its_connection),
 	};

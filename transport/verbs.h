@@ -298,7 +298,7 @@ struct verbs_port {
 	struct snti_link conns, pending, lingering;
 	size_t setting_up;
 	unsigned turn;
-	uint64_t next_tick;
+	uint64_t down_until;            /* the port is down, and has failed if it still is then; 0: it is up */
 };
 
 static inline struct verbs_port *verbs_port_of(const struct verbs_conn *conn)

@@ -8,8 +8,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/settings.h"
 
 #define ASIDE_EVERY 256           /* polls between two looks at what needs a system call */
+#define DOWN_MS 5000              /* a port that is down longer has failed */
 #define BATCHES 8                 /* completions must not keep output waiting */
 
 /* ---- completions -------------------------------------------------------- */
@@ -116,8 +118,25 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 
 	if (verbs_device_refresh(&port->device))
 		return;
+	port->down_until = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
 		 verbs_calls.ibv_event_type_str(type), verbs_gid_text(&port->device.gid.gid, gid));
+}
+
+/* Queue pairs survive a link that flaps. Not all devices report what does not get through while it is down. */
+static void go_down(struct verbs_port *port)
+{
+	uint64_t most = snti_settings()->timeout_ms / 2;
+
+	snti_log(SNT_LOG_WARN, "verbs: port %u of %s is down", port->device.port, port->device.name);
+	port->down_until = snti_deadline_ms(most < DOWN_MS ? most : DOWN_MS);
+}
+
+static void check_down(struct verbs_port *port)
+{
+	if (!port->failed && snti_is_past(port->down_until))
+		fail_all(port, snti_fail(SNT_EDEVICE, "verbs: port %u of %s is down and does not come back: look at cable and switch",
+					 port->device.port, port->device.name));
 }
 
 /* @number: of the queue pair or the port that it is about. */
@@ -137,9 +156,8 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 						 verbs_calls.ibv_event_type_str(type)));
 		break;
 	case IBV_EVENT_PORT_ERR:
-		/* Queue pairs survive a link that flaps; what does not get through in time they report themselves. */
 		if (number == port->device.port)
-			snti_log(SNT_LOG_WARN, "verbs: port %u of %s is down", port->device.port, port->device.name);
+			go_down(port);
 		break;
 	case IBV_EVENT_PORT_ACTIVE:
 	case IBV_EVENT_GID_CHANGE:
@@ -219,6 +237,7 @@ static int look_aside(struct verbs_port *port)
 		else if (events[i].data.u32 == 2)
 			read_events(port);
 	}
+	check_down(port);
 	return talk(port);
 }
 
