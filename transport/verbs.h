@@ -21,7 +21,7 @@
 #define VERBS_JOBS (VERBS_SLOTS + VERBS_QPS * VERBS_DATA_SENDS)
 #define VERBS_EARLY 48            /* ... of them for messages that the sender has not announced */
 #define VERBS_DEPTH 4             /* ... of them for one message that lands in blocks */
-#define VERBS_WINDOW 32           /* frames sent and not looked at; the shared receive queue has a buffer for each */
+#define VERBS_WINDOW 24           /* frames sent and not looked at; the shared receive queue has a buffer for each */
 #define VERBS_RESERVE 2           /* ... of them only for giving credit back */
 #define VERBS_SMALL 256           /* bytes of a small cell for a message that came before its receive */
 #define VERBS_SMALLS 256
