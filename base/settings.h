@@ -53,7 +53,33 @@
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \
 	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "64K",   0, 1 << 30, \
-	  "Bytes in unmatched messages that one UCX connection may hold.")
+	  "Bytes in unmatched messages that one UCX connection may hold.") \
+	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
+	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2; empty means the best port that is up.") \
+	X(verbs_gid,    text,   "SNT_VERBS_GID",   "",      0, 0, \
+	  "Index in the port's GID table; empty chooses RoCE v2 over IPv4, then IPv6, then what there is.") \
+	X(verbs_mtu,    number, "SNT_VERBS_MTU",   "0",     0, 4096, \
+	  "Bytes of an RDMA packet at most; 0: as the ports of both sides allow.") \
+	X(verbs_pkey,   number, "SNT_VERBS_PKEY",  "0",     0, 65535, \
+	  "Index in the port's P_Key table.") \
+	X(verbs_level,  number, "SNT_VERBS_SERVICE_LEVEL", "0", 0, 15, \
+	  "InfiniBand service level of RDMA traffic.") \
+	X(verbs_class,  number, "SNT_VERBS_TRAFFIC_CLASS", "0", 0, 255, \
+	  "Traffic class of RDMA traffic; over RoCE the IP header's DSCP times 4.") \
+	X(verbs_timeout, number, "SNT_VERBS_TIMEOUT", "0",  0, 31, \
+	  "How long a packet's acknowledgement is awaited, 4.096 us times 2 to this power, 8 times; 0: from SNT_TIMEOUT, at most 17.") \
+	X(verbs_qps,    number, "SNT_VERBS_QPS",   "2",     1, 8, \
+	  "Queue pairs for large messages between two ranks over RDMA.") \
+	X(verbs_split,  size,   "SNT_VERBS_SPLIT", "1M",    4096, INT64_MAX, \
+	  "Pieces of at least so many bytes are split over all queue pairs; smaller ones take turns.") \
+	X(verbs_eager,  size,   "SNT_VERBS_EAGER", "8K",    0, 1 << 20, \
+	  "Bytes of the largest RDMA message that is sent before its receive asks for it.") \
+	X(verbs_block,  size,   "SNT_VERBS_BLOCK", "64K",   4096, 1 << 24, \
+	  "Bytes of a registered block, through which messages pass that are folded or not registered themselves.") \
+	X(verbs_register, size, "SNT_VERBS_REGISTER", "1M", 0, INT64_MAX, \
+	  "Messages of at least so many bytes are registered for themselves; memory of snt_alloc always is.") \
+	X(verbs_adaptive, number, "SNT_VERBS_ADAPTIVE", "2", 0, 2, \
+	  "1: RDMA packets may take different routes, 0: they do not, 2: on InfiniBand they may.")
 
 struct snti_settings {
 #define SNTI_FIELD_number uint64_t

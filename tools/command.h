@@ -22,4 +22,13 @@ struct snti_switch { const char *name, *help; int *set; };
  * the exit code: help was shown, or something is not known (said on standard error). */
 int snti_read_switches(int argc, char **argv, const struct snti_switch *table, size_t count, const char *about);
 
+/* What the system says about RDMA devices. */
+struct snti_rdma {
+	int library;             /* libibverbs.so.1 can be loaded */
+	int devices, active;     /* devices; ports that are up */
+	int nodes, closed;       /* device nodes; those that this process may not open */
+	char first[160];         /* an active port, in words */
+};
+void snti_rdma_look(struct snti_rdma *rdma);
+
 #endif

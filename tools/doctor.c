@@ -75,7 +75,8 @@ static enum verdict check_memlock(struct finding *finding)
 	if (limit.rlim_cur == RLIM_INFINITY)
 		return find(OK, finding, NULL, "unlimited");
 	if (limit.rlim_cur < (rlim_t)64 << 20)
-		return find(WARN, finding, "raise 'memlock' in /etc/security/limits.conf; shm and tcp do without",
+		return find(WARN, finding, "raise 'memlock' in /etc/security/limits.conf, or in a container --ulimit memlock=-1; "
+			"shm and tcp do without",
 			"only %llu KiB may be locked", (unsigned long long)limit.rlim_cur >> 10);
 	return find(OK, finding, NULL, "%llu KiB may be locked", (unsigned long long)limit.rlim_cur >> 10);
 }
@@ -225,6 +226,28 @@ static enum verdict check_overcommit(struct finding *finding)
 	return find(OK, finding, NULL, "vm.overcommit_memory is %ld", mode);
 }
 
+static enum verdict check_rdma(struct finding *finding)
+{
+	struct snti_rdma rdma;
+
+	snti_rdma_look(&rdma);
+	if (!rdma.devices)
+		return find(OK, finding, NULL, "no device; shm and tcp do without");
+	if (!rdma.library)
+		return find(WARN, finding, "apt-get install libibverbs1 ibverbs-providers", "%d devices, but no libibverbs.so.1",
+			rdma.devices);
+	if (!rdma.nodes)
+		return find(WARN, finding, "modprobe ib_uverbs; a container needs --device /dev/infiniband",
+			"%d devices, but no /dev/infiniband/uverbs*", rdma.devices);
+	if (rdma.closed)
+		return find(WARN, finding, "let this user read and write /dev/infiniband/uverbs* (group rdma; a container needs "
+			"--device /dev/infiniband)", "%d of %d device nodes may not be opened", rdma.closed, rdma.nodes);
+	if (!rdma.active)
+		return find(WARN, finding, "look at the cable and the switch; ip link set up what the port belongs to",
+			"%d devices, but no port is active", rdma.devices);
+	return find(OK, finding, NULL, "%s; %d active ports", rdma.first, rdma.active);
+}
+
 static const struct check {
 	const char *name;
 	enum verdict (*run)(struct finding *finding);
@@ -238,6 +261,7 @@ static const struct check {
 	{ "loopback", check_loopback },
 	{ "pmix", check_pmix },
 	{ "ucx", check_ucx },
+	{ "rdma", check_rdma },
 	{ "dataset", check_dataset },
 };
 

@@ -42,6 +42,17 @@ static void show_libraries(void)
 			       snti_transports[i]->library(text, sizeof text) ? "cannot be used: " : "", text);
 }
 
+static void show_rdma(void)
+{
+	struct snti_rdma rdma;
+
+	snti_rdma_look(&rdma);
+	if (rdma.active)
+		printf("rdma         %s; %d active ports\n", rdma.first, rdma.active);
+	else
+		printf("rdma         %s\n", rdma.devices ? "no active port" : "no device");
+}
+
 static void show_build(void)
 {
 	struct utsname system;
@@ -53,6 +64,7 @@ static void show_build(void)
 	show_libraries();
 	printf("cpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
 	show_features();
+	show_rdma();
 	if (!uname(&system))
 		printf("kernel       %s %s %s\n", system.sysname, system.release, system.machine);
 }

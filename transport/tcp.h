@@ -27,6 +27,8 @@
 #define TCP_PARKED 1024
 #define TCP_LINGERS 256
 #define TCP_ADDRESSES 4
+#define TCP_PLACE_BYTES 136      /* of an address; the rest is zero */
+#define TCP_NARROW_EAGER 4096     /* of a port with one socket a peer */
 #define TCP_NONE UINT32_MAX
 
 enum tcp_type { TCP_GREET = 1, TCP_EAGER, TCP_RTS, TCP_CTS, TCP_DATA, TCP_MATCHED, TCP_REJECT, TCP_BYE };
@@ -139,6 +141,7 @@ struct tcp_port {
 	unsigned sockets;               /* of each conn that connects */
 	char device[32];                /* "": all */
 	size_t eager;
+	int narrow;                     /* one socket a peer: beside another transport */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
 	size_t hot_count;

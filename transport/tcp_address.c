@@ -21,7 +21,7 @@ struct tcp_place {
 	struct { unsigned char family, zero[7], bytes[16]; } at[TCP_ADDRESSES];
 };
 
-_Static_assert(sizeof(struct tcp_place) <= SNTI_ADDRESS_BYTES, "an address has to fit");
+_Static_assert(sizeof(struct tcp_place) <= TCP_PLACE_BYTES && TCP_PLACE_BYTES <= SNTI_ADDRESS_BYTES, "an address has to fit");
 
 #define MAGIC "sntitcp"
 #define VERSION 1

@@ -33,7 +33,7 @@ void tcp_conn_init(struct tcp_conn *conn)
 	init_lists(conn);
 	for (unsigned i = 0; i < TCP_SOCKETS; i++)
 		conn->sockets[i] = (struct tcp_socket){ .source = { TCP_SOCKET }, .conn = conn, .fd = -1, .index = i };
-	conn->eager = port->eager;
+	conn->eager = port->narrow ? TCP_NARROW_EAGER : port->eager;
 	conn->piece = snti_settings()->tcp_piece & ~(size_t)63;
 	conn->deadline = snti_deadline_ms(snti_settings()->startup_ms);
 	conn->base.status = SNT_BUSY;

@@ -252,7 +252,7 @@ int tcp_connect(struct snti_conn *base, const struct snti_address *theirs)
 		return base->status;
 	}
 	conn->theirs = *theirs;
-	conn->socket_count = tcp_port_of(conn)->sockets;
+	conn->socket_count = tcp_port_of(conn)->narrow ? 1 : tcp_port_of(conn)->sockets;
 	for (unsigned i = 0; i < conn->socket_count && base->status == SNT_BUSY; i++)
 		if (dial(&conn->sockets[i]))
 			next_address(&conn->sockets[i], errno);

@@ -143,7 +143,7 @@ struct snti_transport {
 
 /* All transports there are, in the order of their names' table; NULL ends it. */
 extern const struct snti_transport *const snti_transports[];
-extern const struct snti_transport snti_shm_transport, snti_tcp_transport, snti_ucx_transport;
+extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snti_ucx_transport, snti_tcp_transport;
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 /* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */

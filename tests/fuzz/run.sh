@@ -27,6 +27,8 @@ mkdir "$work/objects"
 # shellcheck disable=SC2086
 (cd "$work/objects" && $clang $flags -fsanitize=fuzzer-no-link,$sanitize -c $sources)
 ar rc "$work/parts.a" "$work"/objects/*.o
+# shellcheck disable=SC2086
+$clang $flags -c transport/verbs_none.c -o "$work/none.o"
 
 mkdir "$work/corpus-settings"
 printf 'allreduce:0-4K:doubling,allreduce:4K-:ring/slices=8,barrier:dissemination' >"$work/corpus-settings/seed"
@@ -36,9 +38,10 @@ printf '\0\004\007\0\0\003\007\0\0\017\0\005\005\0\0\007\200\005\006\010\202\007
 printf '\0\004\007\001\0\003\007\0\0\017\0\005\005\0\0\007\200\005\006\010\202\007\200\005\005\0\0\007' >"$work/corpus-tcp_frames/fold"
 printf '\0\004\005\001\0\002\005\0\0\007\0\002\005\0\202\007\004\005\001\007\0\005\005\0\0\007' >"$work/corpus-tcp_frames/eager"
 printf '\0\006\007\0\017\0\004\007\0\0\017\017\017\006\007\0\017\0\007\007\001\0\007' >"$work/corpus-tcp_frames/send"
-for name in address exchange_frame handshake settings tcp_frames ticket; do
+fuzz() {
+	name=$1 runs=$2 parts=$3
 	# shellcheck disable=SC2086
-	$clang $flags -fsanitize=fuzzer,$sanitize "tests/fuzz/$name.c" "$work/parts.a" -o "$work/$name" -lcrypto -lpthread
+	$clang $flags -fsanitize=fuzzer,$sanitize "tests/fuzz/$name.c" "$parts" "$work/parts.a" -o "$work/$name" -lcrypto -lpthread
 	mkdir -p "$work/corpus-$name"
 	SNT_LOG=0 "$work/$name" -runs="$runs" -max_total_time=60 -timeout=20 -len_control=0 -max_len=512 -seed=1 -artifact_prefix="${FUZZ_ARTIFACTS:-$work}/" "$work/corpus-$name" >"$work/$name.log" 2>&1 || {
 		tail -40 "$work/$name.log"
@@ -46,4 +49,18 @@ for name in address exchange_frame handshake settings tcp_frames ticket; do
 		exit 1
 	}
 	echo "$name: $runs runs, no finding"
+}
+for name in address exchange_frame handshake settings tcp_frames ticket; do
+	fuzz "$name" "$runs" "$work/none.o"
 done
+
+# Over the mock of libibverbs, as a library; connections take their time to set up.
+echo '#include <infiniband/verbs.h>' | $clang -E - >/dev/null 2>&1 || exit 0
+mkdir "$work/verbs"
+# shellcheck disable=SC2086
+(cd "$work/verbs" && $clang $flags -fsanitize=fuzzer-no-link,$sanitize -c "$top"/transport/verbs*.c && rm verbs_none.o)
+ar rc "$work/verbs.a" "$work"/verbs/*.o
+# shellcheck disable=SC2086
+$clang $flags -shared -fPIC -Wl,-soname,libibverbs.so.1 "$top"/tests/mock_verbs/*.c -o "$work/libibverbs.so.1"
+export LD_LIBRARY_PATH="$work"
+fuzz verbs_frames $((runs / 20)) "$work/verbs.a"

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+# The verbs transport on real verbs, between software devices in the virtual machine of tests/rdma/vm:
+# the conformance suite, all collectives, two devices, loss, a peer that is killed, a port that stays
+# down, and a limit on locked memory.
+# Run in the build folder, or with its path in BUILD.
+set -u
+rdma=$(cd "$(dirname "$0")" && pwd -P)
+build=${BUILD-$PWD}
+bad=0
+
+complain() {
+	echo "verbs: $*"
+	bad=1
+}
+
+# ---- in the machine
+
+# pair FAULT ARGUMENTS...: rank 0 on rxe0 and rank 1 on rxe1; after 2 s the fault, if any. Statuses in
+# $one and $two, what they said in $said.*
+pair() {
+	local fault=$1 first second
+	shift
+	export SNT_SIZE=2 SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_ADDRESS=127.0.0.1:$((port = port + 1))
+	SNT_RANK=0 SNT_VERBS_DEVICES=rxe0 ./sennit perf "$@" --transport verbs >"$said.0" 2>&1 &
+	first=$!
+	SNT_RANK=1 SNT_VERBS_DEVICES=rxe1 ./sennit perf "$@" --transport verbs >"$said.1" 2>&1 &
+	second=$!
+	if [ -n "$fault" ]; then
+		sleep 2
+		$fault $second
+	fi
+	( sleep 60; kill $first $second ) 2>/dev/null &
+	local watch=$!
+	wait $first; one=$?
+	wait $second 2>/dev/null; two=$?
+	kill $watch
+	unset SNT_SIZE SNT_RANK SNT_ADDRESS
+}
+
+# goes WHAT: the pair came through, with right results.
+goes() {
+	[ "$one" -eq 0 ] && [ "$two" -eq 0 ] && return
+	complain "$1: statuses $one and $two"
+	cat "$said.0" "$said.1"
+}
+
+# ends WHAT TEXT: rank 0 failed in time, and said why.
+ends() {
+	[ "$one" -eq 1 ] && grep -q "$2" "$said.0" && return
+	complain "$1: status $one"
+	cat "$said.0"
+}
+
+killed() { kill -9 "$1"; }
+unplugged() { "$rdma/fault" unplug rxe0; }
+
+inside() {
+	local port=7000 said=/tmp/verbs one two
+	export SNT_TIMEOUT=10000
+	timeout 120 ./tests/test_verbs device >$said 2>&1 || { complain "conformance:"; grep -v OK $said; }
+	timeout 100 ./sennit perf all --transport verbs --ranks 2 --check --max 256K --factor 512 --iterations 2 >$said 2>&1 ||
+		{ complain "collectives:"; cat $said; }
+	pair '' allreduce --check --max 1M --factor 1024 --iterations 2
+	goes "two devices"
+	"$rdma/fault" link rxe0 loss 5%
+	pair '' allreduce --check --max 64K --factor 256 --iterations 2
+	goes "5 % loss"
+	"$rdma/fault" clear rxe0
+	pair killed allreduce --min 64K --max 64K --iterations 1000000
+	ends "a killed peer" "rank 1"
+	pair unplugged allreduce --min 64K --max 64K --iterations 1000000
+	ends "a port that stays down" "rank 1\|is down"
+	"$rdma/fault" plug rxe0
+	"$rdma/fault" memlock 65536 timeout 20 ./sennit perf allreduce --ranks 2 --transport verbs --max 8 >$said 2>&1 &&
+		complain "64 KiB of locked memory were enough"
+	grep -q "may lock 64 KiB" $said || { complain "64 KiB of locked memory:"; cat $said; }
+	exit $bad
+}
+
+cd "$build" || exit 99
+[ "${1-}" != inside ] || inside
+[ -x tests/test_verbs ] || { echo "skipped: no tests/test_verbs in $build: make check builds it"; exit 77; }
+exec "$rdma/vm" --timeout 280 -- env BUILD="$build" bash "$rdma/verbs.sh" inside

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* verbs_input.c - frames that arrive: checked, matched with receives, kept while there is none. */
+#include "transport/verbs.h"
+
+#include <string.h>
+
+#include "base/log.h"
+
+static struct snti_xfer *find_posted(struct verbs_conn *conn, uint64_t lane)
+{
+	snti_list_each(link, verbs_bucket(conn->posted, lane)) {
+		struct snti_xfer *xfer = snti_container(link, struct snti_xfer, link);
+
+		if (xfer->lane == lane)
+			return xfer;
+	}
+	return NULL;
+}
+
+static struct verbs_entry *find_entry(struct verbs_conn *conn, uint64_t lane)
+{
+	snti_list_each(link, verbs_bucket(conn->unmatched, lane)) {
+		struct verbs_entry *entry = snti_container(link, struct verbs_entry, link);
+
+		if (entry->frame.lane == lane)
+			return entry;
+	}
+	return NULL;
+}
+
+/* ---- messages before their receive -------------------------------------- */
+
+static void cell_is_free(struct verbs_conn *conn, size_t size)
+{
+	if (size <= VERBS_SMALL)
+		conn->owed_smalls++;
+	else
+		conn->owed_bigs++;
+	verbs_wants_output(conn);
+}
+
+static char *take_cell(struct verbs_conn *conn, size_t size)
+{
+	if (size <= VERBS_SMALL)
+		return conn->idle_smalls ? conn->idle_small[--conn->idle_smalls] : NULL;
+	return conn->idle_bigs ? conn->idle_big[--conn->idle_bigs] : NULL;
+}
+
+static void free_entry(struct verbs_conn *conn, struct verbs_entry *entry)
+{
+	size_t size = entry->frame.size;
+
+	if (entry->bytes) {
+		if (size <= VERBS_SMALL)
+			conn->idle_small[conn->idle_smalls++] = entry->bytes;
+		else
+			conn->idle_big[conn->idle_bigs++] = entry->bytes;
+		if (!conn->base.status && !conn->over)
+			cell_is_free(conn, size);
+	}
+	snti_list_remove(&entry->link);
+	snti_list_append(&conn->spare, &entry->link);
+}
+
+static int keep(struct verbs_conn *conn, const struct verbs_frame *frame, const char *bytes)
+{
+	struct verbs_entry *entry = snti_container(conn->spare.next, struct verbs_entry, link);
+	char *cell = bytes ? take_cell(conn, frame->size) : NULL;
+
+	if (snti_list_empty(&conn->spare) || (bytes && !cell))
+		return verbs_nonsense(conn, "more messages than its credit");
+	if (bytes)
+		memcpy(cell, bytes, frame->size);
+	entry->frame = *frame;
+	entry->bytes = cell;
+	snti_list_remove(&entry->link);
+	snti_list_append(verbs_bucket(conn->unmatched, frame->lane), &entry->link);
+	return 0;
+}
+
+/* ---- matching ----------------------------------------------------------- */
+
+/* The receiver has matched @frame with @xfer: 0, or what they disagree about, told to the peer. An eager
+ * message was finished over there already, so that the whole conn has to fail; and what the receive had asked for
+ * must not be written any more. */
+static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, struct snti_xfer *xfer)
+{
+	int eager = frame->type == VERBS_EAGER;
+	struct verbs_message reject = { .frame = { .type = eager ? VERBS_BROKEN : VERBS_REJECT, .number = frame->number,
+		.size = xfer->size } };
+
+	if (snti_fits(xfer, frame->size) && frame->fingerprint == xfer->fingerprint)
+		return 0;
+	snti_fail(SNT_EMISMATCH, "verbs: rank %d sends %llu bytes%s where this rank receives %zu", conn->base.peer,
+		  (unsigned long long)frame->size, frame->size == xfer->size ? " of another operation" : "", xfer->size);
+	if (eager && conn->base.status >= 0) {
+		conn->dying = SNT_EMISMATCH;
+		verbs_link_stop_data(conn->rails);
+		verbs_slots_drop_all(conn);
+	} else {
+		verbs_slots_drop(conn, xfer);
+	}
+	verbs_finish(conn, xfer, SNT_EMISMATCH);
+	if (conn->base.status >= 0 && !conn->over)
+		(void)!verbs_control(conn, &reject);
+	return 1;
+}
+
+static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *bytes)
+{
+	snti_land(xfer, 0, bytes, xfer->size);
+	verbs_finish(conn, xfer, 0);
+}
+
+/* ---- frames ------------------------------------------------------------- */
+
+static int on_eager(struct verbs_conn *conn, const struct verbs_frame *frame, const char *bytes, size_t size)
+{
+	struct snti_xfer *xfer = find_posted(conn, frame->lane);
+
+	if (frame->size != size || size > conn->eager)
+		return verbs_nonsense(conn, "a message of another size than it says");
+	if (!xfer)
+		return keep(conn, frame, bytes);
+	cell_is_free(conn, size);
+	if (!disagrees(conn, frame, xfer))
+		land(conn, xfer, bytes);
+	return 0;
+}
+
+static int on_announce(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	struct snti_xfer *xfer = find_posted(conn, frame->lane);
+
+	if (frame->number == VERBS_NONE)
+		return verbs_nonsense(conn, "a number that means none");
+	if (!xfer)
+		return keep(conn, frame, NULL);
+	if (!disagrees(conn, frame, xfer))
+		verbs_ask(conn, xfer, frame->number);
+	return 0;
+}
+
+static int on_reject(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	struct snti_xfer *xfer = verbs_find(&conn->announced, frame->number);
+
+	if (!xfer)
+		return verbs_nonsense(conn, "a refusal of what was not sent");
+	conn->announcing--;
+	verbs_finish(conn, xfer, snti_fail(SNT_EMISMATCH, "verbs: rank %d receives %llu bytes or another operation where this rank sends "
+					   "%zu bytes", conn->base.peer, (unsigned long long)frame->size, xfer->size));
+	return 0;
+}
+
+static int on_refuse(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	for (int i = 0; i < VERBS_SLOTS; i++) {
+		struct snti_xfer *xfer = conn->slots[i].xfer;
+
+		if (!xfer || xfer->number != frame->number)
+			continue;
+		verbs_slots_drop(conn, xfer);
+		verbs_finish(conn, xfer, snti_fail(SNT_EMISMATCH, "verbs: rank %d sends %llu bytes or another operation where this rank "
+						   "receives %zu", conn->base.peer, (unsigned long long)frame->size, xfer->size));
+		return 0;
+	}
+	return verbs_nonsense(conn, "a refusal of what was not asked for");
+}
+
+static int on_broken(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	verbs_fail(conn, snti_fail(SNT_EMISMATCH, "verbs: rank %d receives %llu bytes or another operation where this rank sends a small "
+				   "message", conn->base.peer, (unsigned long long)frame->size));
+	return SNT_EMISMATCH;
+}
+
+static int on_credit(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	conn->window += frame->window;
+	conn->smalls += frame->smalls;
+	conn->bigs += frame->bigs;
+	if (conn->window > conn->theirs.window || conn->smalls > conn->theirs.smalls || conn->bigs > conn->theirs.bigs)
+		return verbs_nonsense(conn, "more credit than it has");
+	return 0;
+}
+
+static int dispatch(struct verbs_conn *conn, struct verbs_message *message, const char *body, size_t size)
+{
+	const struct verbs_frame *frame = &message->frame;
+
+	switch (frame->type) {
+	case VERBS_EAGER: return on_eager(conn, frame, body, size);
+	case VERBS_ANNOUNCE: return on_announce(conn, frame);
+	case VERBS_REJECT: return on_reject(conn, frame);
+	case VERBS_REFUSE: return on_refuse(conn, frame);
+	case VERBS_BROKEN: return on_broken(conn, frame);
+	case VERBS_CREDIT: return 0;
+	case VERBS_REQUEST:
+		if (size != sizeof(message->request))
+			break;
+		memcpy(&message->request, body, size);
+		verbs_request_swap(&message->request);
+		return verbs_on_request(conn, message);
+	default:
+		break;
+	}
+	return verbs_nonsense(conn, "a frame of no known type");
+}
+
+int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
+{
+	struct verbs_message message;
+
+	if (conn->phase < VERBS_READYING || size < sizeof(message.frame))
+		return verbs_nonsense(conn, "a frame that is too short or too early");
+	memcpy(&message.frame, bytes, sizeof(message.frame));
+	verbs_frame_swap(&message.frame);
+	conn->frames_seen++;
+	if (++conn->owed_window >= VERBS_WINDOW / 2)
+		verbs_wants_output(conn);
+	if (on_credit(conn, &message.frame))
+		return SNT_EPROTOCOL;
+	if (!snti_list_empty(&conn->queue))
+		verbs_wants_output(conn);
+	/* One that is to fail only waits until the peer has been told why. */
+	if (conn->dying)
+		return 0;
+	verbs_mark_taken(conn, message.frame.taken, message.frame.requests);
+	return dispatch(conn, &message, bytes + sizeof(message.frame), size - sizeof(message.frame));
+}
+
+/* ---- receives ----------------------------------------------------------- */
+
+/* A receive for a message that is here already. */
+static void claim(struct verbs_conn *conn, struct verbs_entry *entry, struct snti_xfer *xfer)
+{
+	struct verbs_frame frame = entry->frame;
+	char *bytes = entry->bytes;
+
+	verbs_take(conn, xfer, &conn->matched);
+	if (!disagrees(conn, &frame, xfer)) {
+		if (bytes)
+			land(conn, xfer, bytes);
+		else
+			verbs_ask(conn, xfer, frame.number);
+	}
+	free_entry(conn, entry);
+	if (!conn->base.status && !snti_list_empty(&conn->pending))
+		verbs_kick(conn);
+}
+
+int verbs_recv(struct snti_conn *base, struct snti_xfer *xfer)
+{
+	struct verbs_conn *conn = (struct verbs_conn *)base;
+	struct verbs_entry *entry;
+
+	if (base->status == SNT_BUSY)
+		return SNTI_AGAIN;
+	if (!conn->entries)
+		return base->status;
+	entry = find_entry(conn, xfer->lane);
+	if (entry) {
+		claim(conn, entry, xfer);
+		return 0;
+	}
+	if (conn->over && !base->status)
+		verbs_fail(conn, snti_fail(SNT_EPEER, "verbs: rank %d has hung up", base->peer));
+	if (base->status)
+		return base->status;
+	verbs_take(conn, xfer, verbs_bucket(conn->posted, xfer->lane));
+	if (!conn->dying && xfer->size > conn->eager) {
+		verbs_ask_early(conn, xfer);
+		if (!snti_list_empty(&conn->pending))
+			verbs_kick(conn);
+	}
+	return 0;
+}

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* verbs_output.c - sends and control frames: what is posted next, and whether the peer has room for it. */
+#include "transport/verbs.h"
+
+#include <endian.h>
+#include <string.h>
+
+#include "base/log.h"
+
+void verbs_frame_swap(struct verbs_frame *frame)
+{
+	frame->window = htole16(frame->window);
+	frame->smalls = htole16(frame->smalls);
+	frame->bigs = htole16(frame->bigs);
+	frame->lane = htole64(frame->lane);
+	frame->fingerprint = htole64(frame->fingerprint);
+	frame->size = htole64(frame->size);
+	frame->number = htole64(frame->number);
+	frame->taken = htole64(frame->taken);
+	frame->requests = htole64(frame->requests);
+}
+
+void verbs_request_swap(struct verbs_request *request)
+{
+	request->message = htole64(request->message);
+	request->address = htole64(request->address);
+	request->offset = htole64(request->offset);
+	request->length = htole64(request->length);
+	request->key = htole32(request->key);
+	request->immediate = htole32(request->immediate);
+	request->qp = htole32(request->qp);
+	request->parts = htole32(request->parts);
+}
+
+int verbs_control(struct verbs_conn *conn, const struct verbs_message *message)
+{
+	if (conn->control_tail - conn->control_head == VERBS_CONTROL)
+		return verbs_nonsense(conn, "more announcements than allowed");
+	conn->control[conn->control_tail++ % VERBS_CONTROL] = *message;
+	verbs_wants_output(conn);
+	return 0;
+}
+
+static void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
+{
+	frame->window = (uint16_t)conn->owed_window;
+	frame->smalls = (uint16_t)conn->owed_smalls;
+	frame->bigs = (uint16_t)conn->owed_bigs;
+	conn->owed_window = conn->owed_smalls = conn->owed_bigs = 0;
+	frame->taken = conn->taken;
+	frame->requests = conn->requests_seen;
+}
+
+/* Where the bytes are taken from: at once by the device, or from a buffer until it is done. */
+static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_sge *sge, struct ibv_send_wr *wr, int in_line)
+{
+	char *buffer;
+	uint32_t at = 0;
+
+	if (in_line) {
+		wr->send_flags = IBV_SEND_INLINE;
+		return;
+	}
+	work->buffer = port->frame_stack[--port->idle_frames];
+	buffer = port->frame_memory + (size_t)work->buffer * port->stride;
+	for (int i = 0; i < wr->num_sge; i++) {
+		memcpy(buffer + at, (const void *)(uintptr_t)sge[i].addr, sge[i].length);
+		at += sge[i].length;
+	}
+	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = at, .lkey = port->frame_mr->lkey };
+	wr->num_sge = 1;
+}
+
+/* 1: it is on its way; 0: not now; negative: the conn failed. */
+static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
+{
+	struct verbs_port *port = verbs_port_of(conn);
+	int in_line = sizeof(*frame) + size <= conn->rails->inline_size, status;
+	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = sizeof(*frame) },
+		{ .addr = (uintptr_t)body, .length = (uint32_t)size } };
+	struct ibv_send_wr wr = { .sg_list = sge, .num_sge = size ? 2 : 1, .opcode = IBV_WR_SEND };
+	struct verbs_work *work;
+
+	if (conn->window <= (frame->type == VERBS_CREDIT ? 0 : VERBS_RESERVE) || (!in_line && !port->idle_frames))
+		return 0;
+	work = verbs_work_take(conn->rails, 0);
+	if (!work)
+		return 0;
+	give_credit(conn, frame);
+	verbs_frame_swap(frame);
+	gather(port, work, sge, &wr, in_line);
+	status = verbs_post(work, &wr);
+	if (status) {
+		verbs_fail(conn, status);
+		return status;
+	}
+	conn->window--;
+	conn->frames_sent++;
+	return 1;
+}
+
+static int post_control(struct verbs_conn *conn)
+{
+	struct verbs_message message = conn->control[conn->control_head % VERBS_CONTROL];
+	size_t size = message.frame.type == VERBS_REQUEST ? sizeof(message.request) : 0;
+	int posted;
+
+	verbs_request_swap(&message.request);
+	posted = post(conn, &message.frame, &message.request, size);
+	conn->control_head += posted > 0;
+	return posted;
+}
+
+/* An eager send is done when the device or a buffer has its bytes. */
+static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
+{
+	int eager = xfer->number == VERBS_NONE;
+	struct verbs_frame frame = { .type = eager ? VERBS_EAGER : VERBS_ANNOUNCE, .lane = xfer->lane,
+		.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number };
+	int posted = post(conn, &frame, xfer->data, eager ? xfer->size : 0);
+
+	if (posted <= 0)
+		return posted;
+	if (eager) {
+		verbs_finish(conn, xfer, 0);
+	} else {
+		xfer->moved = conn->frames_sent;
+		snti_list_remove(&xfer->link);
+		snti_list_append(&conn->announced, &xfer->link);
+	}
+	return 1;
+}
+
+/* Returning credit one by one would double the frames; the peer can go on without. */
+static int owes_much(const struct verbs_conn *conn)
+{
+	return conn->owed_window >= VERBS_WINDOW / 2 || conn->owed_smalls >= VERBS_SMALLS / 4 || conn->owed_bigs >= VERBS_BIGS / 4;
+}
+
+static int post_next(struct verbs_conn *conn)
+{
+	struct verbs_frame credit = { .type = VERBS_CREDIT };
+
+	if (conn->control_head != conn->control_tail) {
+		int posted = post_control(conn);
+
+		if (posted)
+			return posted;
+	} else if (!conn->dying && !snti_list_empty(&conn->queue)) {
+		int posted = post_send(conn, snti_container(conn->queue.next, struct snti_xfer, link));
+
+		if (posted)
+			return posted;
+	}
+	return owes_much(conn) ? post(conn, &credit, NULL, 0) : 0;
+}
+
+static int post_frames(struct verbs_conn *conn)
+{
+	int did = 0;
+
+	while (conn->base.status >= 0 && post_next(conn) > 0)
+		did++;
+	return did;
+}
+
+static int has_output(const struct verbs_conn *conn)
+{
+	int parts = 0;
+
+	for (unsigned i = 0; i < conn->qps; i++)
+		parts |= !snti_list_empty(&conn->parts[i]);
+	return conn->dying || conn->control_head != conn->control_tail || owes_much(conn) || parts || !snti_list_empty(&conn->queue) ||
+		!snti_list_empty(&conn->asking);
+}
+
+int verbs_kick(struct verbs_conn *conn)
+{
+	int did = 0;
+
+	if (conn->base.status < 0 || conn->over || !conn->rails) {
+		snti_list_remove(&conn->pending);
+		return 0;
+	}
+	if (!conn->dying)
+		did += verbs_ask_more(conn);
+	did += post_frames(conn);
+	if (conn->base.status >= 0 && !conn->dying)
+		did += verbs_write(conn);
+	if (conn->base.status >= 0 && conn->dying && conn->control_head == conn->control_tail && !conn->rails->out[0])
+		verbs_fail(conn, conn->dying);
+	if (conn->base.status < 0 || !has_output(conn))
+		snti_list_remove(&conn->pending);
+	else
+		verbs_wants_output(conn);
+	return did;
+}
+
+static int goes_eagerly(struct verbs_conn *conn, size_t size)
+{
+	unsigned *credit = size <= VERBS_SMALL ? &conn->smalls : &conn->bigs;
+
+	if (size > conn->eager || !*credit)
+		return 0;
+	--*credit;
+	return 1;
+}
+
+int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
+{
+	struct verbs_conn *conn = (struct verbs_conn *)base;
+
+	if (base->status == SNT_BUSY)
+		return SNTI_AGAIN;
+	if (conn->over && !base->status)
+		verbs_fail(conn, snti_fail(SNT_EPEER, "verbs: rank %d has hung up", base->peer));
+	if (base->status)
+		return base->status;
+	if (conn->dying)
+		return SNTI_AGAIN;
+
+	int eager = goes_eagerly(conn, xfer->size);
+
+	if (!eager && conn->announcing == VERBS_ANNOUNCED)
+		return SNTI_AGAIN;
+	verbs_take(conn, xfer, &conn->queue);
+	if (!eager) {
+		xfer->number = conn->next_number++;
+		conn->announcing++;
+		if (xfer->size > conn->eager)
+			verbs_claim_job(conn, xfer);
+	}
+	verbs_kick(conn);
+	return 0;
+}
+
+int verbs_flush(struct snti_conn *base)
+{
+	struct verbs_conn *conn = (struct verbs_conn *)base;
+
+	if (base->status)
+		return base->status == SNT_BUSY ? 0 : base->status;
+	if (conn->over)
+		return 0;
+	verbs_kick(conn);
+	if (base->status)
+		return base->status;
+	return verbs_link_outstanding(conn->rails) || conn->control_head != conn->control_tail ? SNT_BUSY : 0;
+}
