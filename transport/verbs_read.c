@@ -160,7 +160,8 @@ void verbs_ask_early(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
 	struct snti_link *bucket = verbs_bucket(conn->posted, xfer->lane);
 
-	if (xfer->size <= conn->eager || !snti_list_empty(&conn->asking))
+	/* Of what may be shorter it is not known how much to ask for. */
+	if (xfer->size <= conn->eager || xfer->at_most || !snti_list_empty(&conn->asking))
 		return;
 	snti_list_each(link, bucket) {
 		struct snti_xfer *earlier = snti_container(link, struct snti_xfer, link);
