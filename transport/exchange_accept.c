@@ -21,7 +21,7 @@ struct guest {
 	int fd, has_said_hello;
 	size_t got;
 	uint64_t since_ns;
-	struct snti_address from;
+	struct snti_socket_address from;
 	struct snti_handshake handshake;
 	unsigned char bytes[SNTI_HELLO_BYTES];
 };
@@ -47,7 +47,7 @@ static void listen_again(struct snti_exchange *x, int on)
 	epoll_ctl(x->epoll, EPOLL_CTL_MOD, x->guests->listener, &event);
 }
 
-static void log_turned_away(struct snti_guests *guests, const struct snti_address *from, const char *why)
+static void log_turned_away(struct snti_guests *guests, const struct snti_socket_address *from, const char *why)
 {
 	char text[SNTI_ADDRESS_TEXT], more[SNTI_LOG_MORE];
 

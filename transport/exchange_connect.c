@@ -14,7 +14,7 @@ enum { ATTEMPT_MS = 5000, FIRST_PAUSE_MS = 5, LAST_PAUSE_MS = 200 };
 
 struct attempt {
 	const struct snti_meeting *meeting;
-	const struct snti_address *address;
+	const struct snti_socket_address *address;
 	uint64_t until_ns;
 	int fd;
 	int strangers;                 /* how often somebody answered who does not know the secret */

@@ -82,7 +82,7 @@ struct snti_meeting {
 	uint16_t port, others[SNTI_OTHER_PORTS];
 	char host[256];                /* a name to resolve when there are no addresses; or "" */
 	int count;
-	struct snti_address addresses[SNTI_MEETING_ADDRESSES];
+	struct snti_socket_address addresses[SNTI_MEETING_ADDRESSES];
 };
 
 int snti_meeting_find(const struct snt_team_options *options, struct snti_meeting *meeting);

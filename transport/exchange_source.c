@@ -19,7 +19,7 @@ enum { SECRET_MOST = 4096, SECRET_SHORT = 16, BACKLOG = 4096 };
 
 int snti_meeting_from_ticket(const struct snt_ticket *ticket, struct snti_meeting *meeting)
 {
-	const struct snti_address loopback = { .bytes = { 127, 0, 0, 1 }, .family = 4 };
+	const struct snti_socket_address loopback = { .bytes = { 127, 0, 0, 1 }, .family = 4 };
 	struct snti_ticket_parts parts;
 	int status = snti_ticket_read(ticket, &parts);
 
@@ -131,7 +131,7 @@ static int find_secret(const char *source, unsigned char out[SNTI_SECRET_BYTES])
 	return status;
 }
 
-static int lacks_link(const struct snti_address *address)
+static int lacks_link(const struct snti_socket_address *address)
 {
 	return address->family == 6 && snti_address_is_link_local(address) && address->scope == 0;
 }
@@ -139,7 +139,7 @@ static int lacks_link(const struct snti_address *address)
 static void add_addresses(struct snti_meeting *meeting, const struct addrinfo *list, uint16_t port)
 {
 	for (const struct addrinfo *one = list; one != NULL && meeting->count < SNTI_MEETING_ADDRESSES; one = one->ai_next) {
-		struct snti_address *address = &meeting->addresses[meeting->count];
+		struct snti_socket_address *address = &meeting->addresses[meeting->count];
 
 		if (snti_address_from_system(address, one->ai_addr) != 0)
 			continue;
@@ -167,7 +167,7 @@ int snti_meeting_resolve(struct snti_meeting *meeting)
 /* Rank 0 never asks what its name means: it listens everywhere, or on loopback when that was asked for. */
 static int listen_for(struct snti_meeting *meeting)
 {
-	struct snti_address where = { .port = meeting->port };
+	struct snti_socket_address where = { .port = meeting->port };
 	uint16_t ports[1 + SNTI_OTHER_PORTS];
 	int is_v4 = strcmp(meeting->host, "localhost") == 0 || strncmp(meeting->host, "127.", 4) == 0;
 

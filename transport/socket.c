@@ -21,7 +21,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 
-const char *snti_address_text(const struct snti_address *address, char text[SNTI_ADDRESS_TEXT])
+const char *snti_address_text(const struct snti_socket_address *address, char text[SNTI_ADDRESS_TEXT])
 {
 	char host[INET6_ADDRSTRLEN] = "?", name[IF_NAMESIZE] = "?", link[IF_NAMESIZE + 1] = "";
 
@@ -38,7 +38,7 @@ const char *snti_address_text(const struct snti_address *address, char text[SNTI
 	return text;
 }
 
-unsigned snti_address_to_system(const struct snti_address *address, struct sockaddr_storage *out)
+unsigned snti_address_to_system(const struct snti_socket_address *address, struct sockaddr_storage *out)
 {
 	memset(out, 0, sizeof(*out));
 	if (address->family == 4) {
@@ -58,7 +58,7 @@ unsigned snti_address_to_system(const struct snti_address *address, struct socka
 	return sizeof(*in6);
 }
 
-int snti_address_from_system(struct snti_address *address, const struct sockaddr *in)
+int snti_address_from_system(struct snti_socket_address *address, const struct sockaddr *in)
 {
 	memset(address, 0, sizeof(*address));
 	if (in->sa_family == AF_INET) {
@@ -86,21 +86,21 @@ int snti_address_from_system(struct snti_address *address, const struct sockaddr
 	return 0;
 }
 
-int snti_address_is_loopback(const struct snti_address *address)
+int snti_address_is_loopback(const struct snti_socket_address *address)
 {
 	if (address->family == 4)
 		return address->bytes[0] == 127;
 	return address->family == 6 && memcmp(address->bytes, &in6addr_loopback, 16) == 0;
 }
 
-int snti_address_equal(const struct snti_address *a, const struct snti_address *b)
+int snti_address_equal(const struct snti_socket_address *a, const struct snti_socket_address *b)
 {
 	size_t size = a->family == 4 ? 4 : 16;
 
 	return a->family == b->family && a->port == b->port && a->scope == b->scope && memcmp(a->bytes, b->bytes, size) == 0;
 }
 
-int snti_address_is_link_local(const struct snti_address *address)
+int snti_address_is_link_local(const struct snti_socket_address *address)
 {
 	if (address->family == 4)
 		return address->bytes[0] == 169 && address->bytes[1] == 254;
@@ -116,7 +116,7 @@ static int same_bits(const uint8_t *a, const uint8_t *b, unsigned bits)
 	return rest == 0 || (a[bits / 8] >> (8 - rest)) == (b[bits / 8] >> (8 - rest));
 }
 
-int snti_address_in_subnet(const struct snti_address *address, const char *subnet)
+int snti_address_in_subnet(const struct snti_socket_address *address, const char *subnet)
 {
 	char host[INET6_ADDRSTRLEN];
 	uint8_t net[16];
@@ -138,10 +138,10 @@ int snti_address_in_subnet(const struct snti_address *address, const char *subne
 }
 
 /* Appends the addresses of @list that @choice (NULL: any) admits and that are not there yet. */
-static int append_chosen(const struct ifaddrs *list, const char *choice, struct snti_address *addresses, int count, int most)
+static int append_chosen(const struct ifaddrs *list, const char *choice, struct snti_socket_address *addresses, int count, int most)
 {
 	for (const struct ifaddrs *one = list; one != NULL && count < most; one = one->ifa_next) {
-		struct snti_address address;
+		struct snti_socket_address address;
 		int known = 0;
 
 		if (one->ifa_addr == NULL || (one->ifa_flags & IFF_UP) == 0 ||
@@ -158,7 +158,7 @@ static int append_chosen(const struct ifaddrs *list, const char *choice, struct 
 	return count;
 }
 
-int snti_address_chosen(const char *interfaces, struct snti_address *addresses, int most)
+int snti_address_chosen(const char *interfaces, struct snti_socket_address *addresses, int most)
 {
 	struct ifaddrs *list = NULL;
 	char copy[1024], *state = NULL;
@@ -177,12 +177,12 @@ int snti_address_chosen(const char *interfaces, struct snti_address *addresses, 
 	return count;
 }
 
-int snti_address_local(struct snti_address *addresses, int most)
+int snti_address_local(struct snti_socket_address *addresses, int most)
 {
 	return snti_address_chosen(snti_settings()->interfaces, addresses, most);
 }
 
-static int fail_with_errno(const char *what, const struct snti_address *address)
+static int fail_with_errno(const char *what, const struct snti_socket_address *address)
 {
 	char text[SNTI_ADDRESS_TEXT];
 	int error = errno;
@@ -192,10 +192,10 @@ static int fail_with_errno(const char *what, const struct snti_address *address)
 			 strerror(error));
 }
 
-static int write_back_port(int fd, struct snti_address *address)
+static int write_back_port(int fd, struct snti_socket_address *address)
 {
 	struct sockaddr_storage system = { 0 };
-	struct snti_address bound;
+	struct snti_socket_address bound;
 	socklen_t size = sizeof(system);
 
 	if (getsockname(fd, (struct sockaddr *)&system, &size) != 0)
@@ -206,7 +206,7 @@ static int write_back_port(int fd, struct snti_address *address)
 	return 0;
 }
 
-static int listen_on(const struct snti_address *address, int only6, int backlog)
+static int listen_on(const struct snti_socket_address *address, int only6, int backlog)
 {
 	struct sockaddr_storage system;
 	socklen_t size = snti_address_to_system(address, &system);
@@ -223,9 +223,9 @@ static int listen_on(const struct snti_address *address, int only6, int backlog)
 	return -1;
 }
 
-static int try_listen(struct snti_address *address, int backlog, int *fd)
+static int try_listen(struct snti_socket_address *address, int backlog, int *fd)
 {
-	struct snti_address any = { .port = address->port, .family = 6 };
+	struct snti_socket_address any = { .port = address->port, .family = 6 };
 
 	*fd = listen_on(address->family == 0 ? &any : address, address->family != 0, backlog);
 	if (*fd < 0 && address->family == 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
@@ -237,12 +237,12 @@ static int try_listen(struct snti_address *address, int backlog, int *fd)
 	return *fd >= 0 ? 0 : -1;
 }
 
-int snti_socket_listen(struct snti_address *address, int backlog, int *fd)
+int snti_socket_listen(struct snti_socket_address *address, int backlog, int *fd)
 {
 	return try_listen(address, backlog, fd) == 0 ? 0 : fail_with_errno("cannot listen on", address);
 }
 
-int snti_socket_listen_first(struct snti_address *address, const uint16_t *ports, int count, int *fd)
+int snti_socket_listen_first(struct snti_socket_address *address, const uint16_t *ports, int count, int *fd)
 {
 	int failed = -1;
 
@@ -256,7 +256,7 @@ int snti_socket_listen_first(struct snti_address *address, const uint16_t *ports
 					   "srun --mpi=pmi2, or set SNT_RANK, SNT_SIZE and SNT_ADDRESS", count, address->port);
 }
 
-int snti_socket_connect(const struct snti_address *address, int *fd)
+int snti_socket_connect(const struct snti_socket_address *address, int *fd)
 {
 	struct sockaddr_storage system;
 	socklen_t size = snti_address_to_system(address, &system);
@@ -287,7 +287,7 @@ int snti_socket_connected(int fd)
 	return error;
 }
 
-int snti_socket_accept(int listener, struct snti_address *from)
+int snti_socket_accept(int listener, struct snti_socket_address *from)
 {
 	struct sockaddr_storage peer = { 0 };
 	socklen_t size = sizeof(peer);

@@ -167,7 +167,7 @@ void snti_ticket_drop(uint64_t id)
 
 static void fill_addresses(enum snt_reach reach, struct snti_ticket_parts *parts)
 {
-	const struct snti_address loopback = { .bytes = { 127, 0, 0, 1 }, .family = 4 };
+	const struct snti_socket_address loopback = { .bytes = { 127, 0, 0, 1 }, .family = 4 };
 
 	if (reach == SNT_REACH_NETWORK)
 		parts->count = snti_address_local(parts->addresses, SNTI_TICKET_ADDRESSES);
@@ -182,7 +182,7 @@ static void fill_addresses(enum snt_reach reach, struct snti_ticket_parts *parts
 int snt_ticket_create(enum snt_reach reach, struct snt_ticket *ticket)
 {
 	struct snti_ticket_parts parts = { 0 };
-	struct snti_address where = { 0 };
+	struct snti_socket_address where = { 0 };
 	int fd, status;
 
 	if (ticket == NULL || (reach != SNT_REACH_LOCAL && reach != SNT_REACH_NETWORK))

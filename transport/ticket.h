@@ -15,7 +15,7 @@ struct snti_ticket_parts {
 	uint64_t host;               /* where rank 0 is: snti_host_id() */
 	uint16_t port;
 	int count;
-	struct snti_address addresses[SNTI_TICKET_ADDRESSES];
+	struct snti_socket_address addresses[SNTI_TICKET_ADDRESSES];
 };
 
 /* Tells hosts apart, and network namespaces of one host: equal means that loopback reaches it. */
