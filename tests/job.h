@@ -30,7 +30,7 @@ struct job {
 	int ranks;
 	const char *transports;          /* NULL: the default */
 	uint32_t timeout_ms;
-	unsigned bound_s;                /* 0: 20 s */
+	unsigned bound_s;                /* 0: 20 s, under sanitizers more */
 	int bare;                        /* @run gets no team, and makes its own */
 	int (*run)(struct job_rank *me, struct snt_team *team);
 	const void *arg;
