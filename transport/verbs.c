@@ -13,7 +13,7 @@
 #include "base/settings.h"
 #include "transport/tcp.h"
 
-#define SRQ_MOST (1024 * VERBS_WINDOW)
+#define SRQ_MOST (1024 * VERBS_SLAB)
 #define CLOSE_MS 1000
 
 static int refused(const struct verbs_port *port, const char *what)
