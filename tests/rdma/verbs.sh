@@ -74,6 +74,16 @@ writes() {
 	cat $seen "$said.0" "$said.1"
 }
 
+# readme: what README.md shows to be run in the machine.
+readme() {
+	local commands command
+	mapfile -t commands < <(sed -n 's/^    tests.rdma.vm -- //p' "$rdma/../../README.md")
+	[ ${#commands[@]} -gt 0 ] || complain "README.md shows nothing"
+	for command in "${commands[@]}"; do
+		timeout 60 bash -c "${command/build\/sennit/./sennit}" >$said 2>&1 || { complain "README.md: $command"; cat $said; }
+	done
+}
+
 killed() { kill -9 "$1"; }
 unplugged() { "$rdma/fault" unplug rxe0; }
 
@@ -86,6 +96,7 @@ inside() {
 	pair '' allreduce --check --max 1M --factor 1024 --iterations 2
 	goes "two devices"
 	writes
+	readme
 	"$rdma/fault" link rxe0 loss 5%
 	pair '' allreduce --check --max 64K --factor 256 --iterations 2
 	goes "5 % loss"
