@@ -17,7 +17,7 @@
 #include "transport/transport.h"
 
 #define TCP_SOCKETS 16
-#define TCP_INPUT (64 << 10)      /* what one recv may bring; folds read out of it, so it fits in L2 */
+#define TCP_INPUT (68 << 10)      /* what one recv may bring: 64 KiB with its header; folds read out of it, so it fits in L2 */
 #define TCP_SPILL 4096            /* what may arrive there behind a piece that goes straight to its place */
 #define TCP_MESSAGES 256          /* unmatched eager messages, and as many announced ones, per conn */
 #define TCP_CHUNK 256             /* unmatched payloads lie in chains of these: no fragmentation */

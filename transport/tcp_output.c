@@ -40,7 +40,7 @@ static void give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
 /* Returning credit one by one would double the frames; the peer can go on without. */
 static int owes_much(const struct tcp_conn *conn)
 {
-	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes >= conn->eager / 4);
+	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes > conn->eager / 2);
 }
 
 static int next_ordered(struct tcp_socket *socket)
