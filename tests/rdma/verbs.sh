@@ -84,6 +84,15 @@ readme() {
 	done
 }
 
+# compared: what perf/rdma does in the machine, once.
+compared() {
+	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --rounds 1 --latency 8 --bandwidth '' --exchanges 50 \
+		>$said 2>&1 && [ "$(grep -c '"what": "latency", "who": "\(ib_send_lat\|ib_write_lat\|sennit\)", "bytes": 8, "value": [1-9]' $said)" -eq 3 ] &&
+		return
+	complain "perf/rdma:"
+	cat $said
+}
+
 killed() { kill -9 "$1"; }
 unplugged() { "$rdma/fault" unplug rxe0; }
 
@@ -97,6 +106,7 @@ inside() {
 	goes "two devices"
 	writes
 	readme
+	compared
 	"$rdma/fault" link rxe0 loss 5%
 	pair '' allreduce --check --max 64K --factor 256 --iterations 2
 	goes "5 % loss"
