@@ -3,10 +3,11 @@
  *
  * NCCL tells of each step of a proxy operation, a message, in which state it is: waiting for the GPU, the
  * peer or the network. The time in each state is added up in rows, one for each communicator,
- * peer, NIC and direction. Steps of one operation go through each state in order and up to eight are
- * under way, so that all but the first wait for the first: a step's time in a state begins when the step
- * before it has left that state. Without that a late peer would count once as such, and seven
- * times as a late GPU.
+ * peer, NIC and direction. Up to eight steps of an operation are under way and go through each state in
+ * order, so that all but the first wait for the first: added up naively, a late peer would count once as
+ * such and seven times as a late GPU. So each moment of an operation counts once. While any step
+ * is with the network, that is what counts: the wire for sends, data for receives. Otherwise it
+ * is what the first step waits for.
  *
  * The path from NCCL takes no lock and allocates nothing: operations and rows come from pools of fixed
  * size. What finds its pool empty is counted as lost. A handle names a place in the pool and its

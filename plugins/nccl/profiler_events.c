@@ -20,8 +20,9 @@ struct step {
 struct op {
 	atomic_uint generation, next, comm;     /* an odd generation is under way */
 	int peer, is_send;
+	int under_way;                  /* steps that the network has */
 	struct snti_profile_row *row;   /* the last step's */
-	/* When the step before left a state: to the network or from it, through the flush, for good. */
+	/* When a step last was given to the network or came from it, was through the flush, was done. */
 	uint64_t passed, flushed, done;
 	struct step steps[SNTI_PROFILE_STEPS];
 };
@@ -306,6 +307,17 @@ static uint64_t since(uint64_t a, uint64_t b, uint64_t now)
 	return now > from ? now - from : 0;
 }
 
+static int is_with_network(int state)
+{
+	return state == NCCL_STATE_SEND_WAIT || state == NCCL_STATE_RECV_WAIT;
+}
+
+static void wait_ends(const struct op *op, struct step *step, int which, uint64_t before, uint64_t now)
+{
+	if (!op->under_way)
+		step->waits[which - SNTI_PROFILE_GPU] += since(step->since, before, now);
+}
+
 static void send_state(struct op *op, struct step *step, int state, uint64_t now)
 {
 	int before = step->state;
@@ -314,11 +326,10 @@ static void send_state(struct op *op, struct step *step, int state, uint64_t now
 	if (state == before)
 		return;
 	if (before == NCCL_STATE_SEND_GPU_WAIT)
-		step->waits[0] += since(step->since, op->passed, now);
+		wait_ends(op, step, SNTI_PROFILE_GPU, op->done, now);
 	if (before == NCCL_STATE_SEND_PEER_WAIT)
-		step->waits[SNTI_PROFILE_PEER - SNTI_PROFILE_GPU] += since(step->since, op->passed, now);
-	if (state == NCCL_STATE_SEND_WAIT)
-		op->passed = now;
+		wait_ends(op, step, SNTI_PROFILE_PEER, op->done, now);
+	op->under_way += is_with_network(state);
 	step->since = now;
 	step->state = state;
 }
@@ -333,11 +344,13 @@ static void receive_state(struct op *op, struct step *step, int state, uint64_t 
 		step->waits[SNTI_PROFILE_DATA - SNTI_PROFILE_GPU] += since(step->since, op->passed, now);
 		step->taken = since(step->since, 0, now);
 		op->passed = now;
+		op->under_way--;
 	}
 	if (before == NCCL_STATE_RECV_FLUSH_WAIT) {
-		step->waits[SNTI_PROFILE_FLUSH - SNTI_PROFILE_GPU] += since(step->since, op->flushed, now);
+		wait_ends(op, step, SNTI_PROFILE_FLUSH, op->flushed, now);
 		op->flushed = now;
 	}
+	op->under_way += is_with_network(state);
 	step->since = now;
 	step->state = state;
 }
@@ -351,6 +364,7 @@ static void *start_step(const void *parent, unsigned number, uint64_t now)
 	if (!op || kind_of(parent) != KIND_OP)
 		return NULL;
 	step = &op->steps[number % SNTI_PROFILE_STEPS];
+	op->under_way -= is_with_network(step->state);
 	memset(step, 0, sizeof *step);
 	atomic_store(&step->nic, op->row ? op->row->nic : SNTI_PROFILE_NO_NIC);
 	step->since = now;
@@ -365,9 +379,11 @@ static void stop_step(struct op *op, struct step *step, uint64_t now)
 	if (last == NCCL_STATE_SEND_WAIT) {
 		step->waits[SNTI_PROFILE_WIRE - SNTI_PROFILE_GPU] += since(step->since, op->done, now);
 		step->taken = since(step->since, 0, now);
+		op->under_way--;
 	} else if (last == NCCL_STATE_RECV_GPU_WAIT) {
-		step->waits[0] += since(step->since, op->done, now);
+		wait_ends(op, step, SNTI_PROFILE_GPU, op->done > op->passed ? op->done : op->passed, now);
 	} else {
+		op->under_way -= is_with_network(last);
 		return;
 	}
 	op->done = now;
@@ -415,7 +431,10 @@ static void *start_op(const void *context, const struct nccl_event_proxy_op *eve
 	op->peer = event->peer;
 	op->is_send = !!event->is_send;
 	op->row = NULL;
+	op->under_way = 0;
 	op->passed = op->flushed = op->done = 0;
+	for (int i = 0; i < SNTI_PROFILE_STEPS; i++)
+		op->steps[i].state = NONE;
 	atomic_fetch_add(&op->generation, 1);
 	return make_handle(op, 0, KIND_OP);
 }

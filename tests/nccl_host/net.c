@@ -32,22 +32,22 @@ int host_load(const char *name, void **library, char *why, size_t room)
 	return *library ? 0 : -1;
 }
 
-const void *host_find(void *library, int version)
+const void *host_find(void *library, const struct host_kind *kind, int version)
 {
 	char symbol[32];
 
-	snprintf(symbol, sizeof symbol, "ncclNetPlugin_v%d", version);
+	snprintf(symbol, sizeof symbol, "%s_v%d", kind->symbol, version);
 	return dlsym(library, symbol);
 }
 
-int host_open(struct host_net *net, const char *name, int version, char *why, size_t room)
+int host_open(struct host_net *net, const char *name, const struct host_kind *kind, int version, char *why, size_t room)
 {
 	*net = (struct host_net){ .version = version };
 	if (host_load(name, &net->library, why, room))
 		return -1;
-	net->table = host_find(net->library, version);
+	net->table = host_find(net->library, kind, version);
 	if (!net->table) {
-		snprintf(why, room, "no ncclNetPlugin_v%d", version);
+		snprintf(why, room, "no %s_v%d", kind->symbol, version);
 		dlclose(net->library);
 		return -1;
 	}
