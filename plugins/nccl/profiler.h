@@ -70,6 +70,7 @@ struct snti_profile_comm *snti_profile_begin(uint64_t id, const char *name, uint
 void snti_profile_end(struct snti_profile_comm *comm, uint64_t now);
 /* Where traffic of other processes on this host is counted that passes through this one. */
 struct snti_profile_comm *snti_profile_strangers(void);
+int snti_profile_has_strangers(void);           /* whether there was any */
 struct snti_profile_comm *snti_profile_comm(unsigned index);
 
 /* @context as the profiler has given it. Returns the event's handle, or NULL for one that needs no more calls. */

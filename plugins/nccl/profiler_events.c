@@ -124,6 +124,16 @@ struct snti_profile_comm *snti_profile_strangers(void)
 	return snti_profile_comm(0);
 }
 
+int snti_profile_has_strangers(void)
+{
+	const struct snti_profile_comm *comm = snti_profile_strangers();
+	int has = atomic_load(&comm->lost_ops) || atomic_load(&comm->lost_messages);
+
+	for (int i = 0; i < SNTI_PROFILE_HEADS; i++)
+		has |= atomic_load(&comm->heads[i]) != 0;
+	return has;
+}
+
 int snti_profile_prepare(void)
 {
 	if (own_process != getpid())

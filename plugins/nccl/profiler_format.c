@@ -65,8 +65,9 @@ static const char *quoted(const char *name, char room[NAME_ROOM])
 
 static const char *comm_text(const struct snti_profile_comm *comm, char *room, size_t size)
 {
+	/* With the process, so that no two files have the same series. */
 	if (comm == snti_profile_strangers())
-		snprintf(room, size, "other-processes");
+		snprintf(room, size, "other-processes-%d", (int)getpid());
 	else
 		snprintf(room, size, "0x%016llx", (unsigned long long)comm->id);
 	return room;

@@ -192,7 +192,7 @@ static void write_openmetrics(FILE *to)
 	int count = 0;
 
 	for (unsigned i = 0; i < SNTI_PROFILE_COMMS; i++)
-		if (atomic_load(&snti_profile_comm(i)->state) != SNTI_PROFILE_UNUSED)
+		if (atomic_load(&snti_profile_comm(i)->state) != SNTI_PROFILE_UNUSED && (i || snti_profile_has_strangers()))
 			comms[count++] = snti_profile_comm(i);
 	snti_profile_openmetrics(to, comms, count);
 }

@@ -2,6 +2,8 @@
 /* net.c - loads a plugin as NCCL does, and calls it as if there were one version of the interface. */
 #include "tests/nccl_host/host.h"
 
+#include "plugins/nccl/network_event.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -65,9 +67,11 @@ static int a_parent;
 static int profile(void **event, int type, void *parent, int64_t plugin, void *data)
 {
 	int seen;
+	const struct snti_nccl_event *ours = data;
 
-	(void)data;
 	if (type == NCCL_PROFILE_START) {
+		if (plugin == SNTI_NCCL_EVENT_PLUGIN && (ours->device < 0 || ours->device > 31 || ours->type > 1))
+			__builtin_trap();
 		if (parent != &a_parent || *event || plugin >> 16 < 1)
 			__builtin_trap();
 		seen = atomic_fetch_add(&events_seen, 1);
