@@ -3,6 +3,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -299,6 +300,54 @@ static void handles_do_not_outlive_their_operation(void **state)
 	done(second, now);
 }
 
+enum { THREADS = 4, ROUNDS = 500, PEERS = 7, HELD = 40 };
+
+/* Takes many operations and gives them back in another order, as several proxies at once do. */
+static void *send_to_all(void *unused)
+{
+	struct nccl_event_v6 of_op = { .type = NCCL_EVENT_PROXY_OP, .proxy_op = { .pid = getpid(), .is_send = 1 } };
+	struct nccl_event_v6 of_step = { .type = NCCL_EVENT_PROXY_STEP };
+	const union nccl_event_arguments arguments = { .proxy_step = { 3 } };
+
+	(void)unused;
+	for (int round = 0; round < ROUNDS; round++) {
+		void *ops[HELD], *one;
+
+		for (int i = 0; i < HELD; i++) {
+			of_op.proxy_op.peer = (round + i) % PEERS;
+			ops[i] = snti_profile_start(comm, &of_op, 1);
+		}
+		for (int i = 0; i < HELD; i++) {
+			of_step.parent = ops[i * 7 % HELD];
+			one = snti_profile_start(comm, &of_step, 1);
+			snti_profile_record(one, NCCL_STATE_SEND_WAIT, &arguments, 2);
+			snti_profile_stop(one, 4);
+			snti_profile_stop(of_step.parent, 5);
+		}
+	}
+	return NULL;
+}
+
+static void threads_lose_nothing_and_count_nothing_twice(void **state)
+{
+	pthread_t threads[THREADS];
+	struct sum sum;
+
+	(void)state;
+	for (int i = 0; i < THREADS; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, send_to_all, NULL), 0);
+	for (int i = 0; i < 100; i++)
+		counted();
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(threads[i], NULL);
+	sum = counted();
+	assert_int_equal(sum.rows, PEERS);
+	assert_int_equal(sum.counts[SNTI_PROFILE_MESSAGES], THREADS * ROUNDS * HELD);
+	assert_int_equal(sum.counts[SNTI_PROFILE_BYTES], 3 * THREADS * ROUNDS * HELD);
+	assert_int_equal(sum.counts[SNTI_PROFILE_WIRE], 2 * THREADS * ROUNDS * HELD);
+	assert_int_equal(atomic_load(&comm->lost_ops), 0);
+}
+
 /* ---- rules ------------------------------------------------------------------------------ */
 
 static struct snti_tuning rules;
@@ -376,6 +425,7 @@ int main(void)
 		WITH_COMM(times_fall_into_their_buckets),
 		WITH_COMM(the_network_says_which_nic),
 		WITH_COMM(handles_do_not_outlive_their_operation),
+		WITH_COMM(threads_lose_nothing_and_count_nothing_twice),
 		cmocka_unit_test(the_first_rule_that_fits_counts),
 		cmocka_unit_test(mistakes_are_named_with_their_line),
 	};
