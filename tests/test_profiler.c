@@ -297,10 +297,11 @@ static void handles_do_not_outlive_their_operation(void **state)
 	done(first, now);
 	done(one, now + 5);
 	assert_int_equal(counted().counts[SNTI_PROFILE_MESSAGES], 1);
+	assert_int_equal(counted().counts[SNTI_PROFILE_WIRE], 5);
 	done(second, now);
 }
 
-enum { THREADS = 4, ROUNDS = 500, PEERS = 7, HELD = 40 };
+enum { THREADS = 4, ROUNDS = 1500, PEERS = 2, HELD = 40 };
 
 /* Takes many operations and gives them back in another order, as several proxies at once do. */
 static void *send_to_all(void *unused)
