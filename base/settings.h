@@ -52,7 +52,7 @@
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \
-	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "64K",   0, 1 << 30, \
+	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "256K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one UCX connection may hold.") \
 	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
 	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2; empty means the best port that is up.") \

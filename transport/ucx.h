@@ -130,6 +130,7 @@ struct ucx_conn {
 	struct snti_link early;         /* came before an earlier number */
 	uint32_t next_number, expected;
 	size_t credit_bytes, credit_messages, most_bytes, most_messages;
+	unsigned refused;               /* sends not taken since credit came last */
 	size_t announcing;
 	size_t owed_bytes, owed_messages;
 	size_t eager;

@@ -258,6 +258,7 @@ static void on_matched(struct ucx_conn *conn, const struct ucx_head *head)
 	}
 	conn->credit_bytes += head->lane;
 	conn->credit_messages += head->fingerprint;
+	conn->refused = 0;
 }
 
 static struct snti_xfer *find_sending(struct ucx_conn *conn, uint32_t number)

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "transport/ucx.h"
 
+#define PATIENCE 64               /* a receiver that is at it returns credit within a few polls */
+
 /* UCX reads it until the request is done. NULL: more answers than the peer's credit allows questions. */
 static struct ucx_head *head_get(struct ucx_wire *wire)
 {
@@ -85,6 +87,13 @@ int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t
 	return status == SNT_BUSY ? 0 : status;
 }
 
+/* Announcing costs a small message a round trip and the receiver an answer, so that it never catches up: credit that is
+ * on its way is waited for a little. What it waits behind may be messages that nobody receives, so not for ever. */
+static int is_worth_waiting(struct ucx_conn *conn, size_t size)
+{
+	return size <= conn->most_bytes / 4 && conn->refused++ < PATIENCE;
+}
+
 int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct ucx_conn *conn = (struct ucx_conn *)base;
@@ -97,7 +106,7 @@ int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", base->peer));
 	if (base->status)
 		return base->status;
-	if (conn->dying || (!charged && conn->announcing == UCX_MESSAGES))
+	if (conn->dying || (!charged && (is_worth_waiting(conn, xfer->size) || conn->announcing == UCX_MESSAGES)))
 		return SNTI_AGAIN;
 	head = head_get(conn->wire);
 	if (!head)
