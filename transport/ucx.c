@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
-#define CONTROL_EVERY 256         /* polls: the control connections only tell who is gone */
+#define CONTROL_EVERY 2048        /* polls: the control connections only tell who is gone, and looking is a system call */
 #define IDLE_EVERY 16
 #define CLOSE_MS 1000
 #define CONTROL_EAGER 4096

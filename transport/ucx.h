@@ -15,7 +15,9 @@
 #include "transport/transport.h"
 
 #define UCX_MESSAGES 256          /* unmatched charged messages, and as many announced ones, per conn */
-#define UCX_HEADS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
+#define UCX_SLOTS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
+#define UCX_SMALL 160             /* bytes of a message that are copied behind their head */
+#define UCX_PACKED 8000           /* bytes of a message that UCX copies behind its head, into one of its buffers */
 #define UCX_CHUNK 256
 #define UCX_BUCKETS 64
 #define UCX_NONE UINT32_MAX
@@ -40,11 +42,17 @@ extern struct ucx_functions ucx;
 
 enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT };
 
-/* Goes in front of every active message. Not of messages: greet and matched carry bytes and messages of credit
+/* Goes with every active message: as its header, or in front of data that is short. Not of messages: greet and matched carry bytes and messages of credit
  * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. */
 struct ucx_head {
 	uint64_t token, lane, fingerprint;
 	uint32_t number, type;
+};
+
+/* What UCX reads until the request of a send is done: the head, and then how the data follows it. */
+struct ucx_slot {
+	struct ucx_head head;
+	union { char small[UCX_SMALL]; ucp_dt_iov_t parts[2]; };
 };
 
 /* Over the control connection, before the worker's address. */
@@ -93,15 +101,15 @@ struct ucx_wire {
 	ucs_status_t broken;            /* what the endpoint's error handler was told */
 	size_t outstanding;             /* requests that UCX will call back for */
 	uint32_t free_count;
-	uint16_t free[UCX_HEADS];
-	struct ucx_head heads[UCX_HEADS];
+	uint16_t free[UCX_SLOTS];
+	struct ucx_slot slots[UCX_SLOTS];
 };
 
 /* In UCX's request, where it leaves room for us. */
 struct ucx_request {
 	struct ucx_wire *wire;
 	struct snti_xfer *xfer;         /* NULL: nobody waits for it */
-	struct ucx_head *head;
+	struct ucx_slot *slot;
 	int verdict;                    /* what the peer has said of it before UCX was done */
 };
 
