@@ -14,8 +14,8 @@
 	  "Milliseconds a wait for other ranks goes on while nothing at all moves, then it fails.") \
 	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
 	  "Milliseconds until all ranks must have found each other.") \
-	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
-	  "Transports that may be used, in order of preference.") \
+	X(transports,   text,   "SNT_TRANSPORTS",  "auto",  0, 0, \
+	  "Transports that may be used, in order of preference; auto: shm, verbs, ucx, tcp, as far as they offer something here.") \
 	X(algorithms,   text,   "SNT_ALGORITHMS",  "",      0, 0, \
 	  "Choice of algorithms, such as allreduce:0-4K:doubling,allreduce:4K-:ring; empty chooses by size.") \
 	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \

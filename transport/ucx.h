@@ -27,7 +27,7 @@
 /* The functions used of libucp, by their names without ucp_. */
 #define UCX_FUNCTIONS(X) \
 	X(am_data_release) X(am_recv_data_nbx) X(am_send_nbx) X(cleanup) X(config_modify) X(config_read) \
-	X(config_release) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
+	X(config_release) X(context_print_info) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
 	X(get_version) X(get_version_string) X(init_version) X(request_check_status) X(request_free) X(worker_arm) X(worker_create) X(worker_destroy) \
 	X(worker_get_address) X(worker_get_efd) X(worker_progress) X(worker_release_address) \
 	X(worker_set_am_recv_handler)
@@ -58,8 +58,15 @@ struct ucx_slot {
 /* Over the control connection, before the worker's address. */
 struct ucx_hello { uint64_t magic, token; uint32_t version, address_size; };
 
+/* UCX's transports over fabrics that a context uses. */
+struct ucx_fabric {
+	uint64_t kinds;                 /* a bit for each by its name's hash: peers that have none in common talk by tcp */
+	char names[120];
+};
+
 struct ucx_port {
 	struct snti_port base;
+	uint64_t kinds;                 /* only peers that share one are reached; 0: all are */
 	struct snti_port *control;
 	ucp_context_h context;
 	ucp_worker_h worker;
@@ -157,7 +164,13 @@ static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 /* ucx_library.c */
 int ucx_library(char *text, size_t size);
 int ucx_load(void);
-int ucx_context(const struct snti_port_options *options, ucp_context_h *context);
+/* Why there is none is in @text. */
+int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size);
+
+/* ucx_offers.c */
+int ucx_offers(char *text, size_t size);
+void ucx_fabric_of(ucp_context_h context, struct ucx_fabric *fabric);
+void ucx_read_fabric(char *listing, struct ucx_fabric *fabric);     /* cuts @listing up */
 
 /* ucx_connect.c */
 int ucx_connect(struct snti_conn *conn, const struct snti_address *theirs);

@@ -154,7 +154,7 @@ static void prefer_speed(ucp_config_t *config)
 	}
 }
 
-int ucx_context(const struct snti_port_options *options, ucp_context_h *context)
+int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size)
 {
 	ucp_params_t params = {
 		.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE | UCP_PARAM_FIELD_NAME,
@@ -165,8 +165,10 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context)
 	ucp_config_t *config;
 	ucs_status_t status = ucx.config_read(NULL, NULL, &config);
 
-	if (status != UCS_OK)
-		return snti_fail(SNT_EINVAL, "ucx: the UCX_ variables cannot be read: %s", ucx.status_string(status));
+	if (status != UCS_OK) {
+		snprintf(text, size, "the UCX_ variables cannot be read: %s", ucx.status_string(status));
+		return SNT_EINVAL;
+	}
 	/* Folds take the bytes in order. */
 	prefer(config, "MAX_EAGER_LANES", "1");
 	/* Else shared memory does not count where a peer may die. */
@@ -177,7 +179,8 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context)
 		prefer(config, "NET_DEVICES", "lo");
 	status = ucx.init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, context);
 	ucx.config_release(config);
-	if (status != UCS_OK)
-		return snti_fail(SNT_EDEVICE, "ucx: no context: %s (UCX_TLS, UCX_NET_DEVICES)", ucx.status_string(status));
-	return 0;
+	if (status == UCS_OK)
+		return 0;
+	snprintf(text, size, "no context: %s (UCX_TLS, UCX_NET_DEVICES)", ucx.status_string(status));
+	return SNT_EDEVICE;
 }
