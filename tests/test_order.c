@@ -168,7 +168,7 @@ static void nobody_is_asked_in_vain(void **state)
 
 struct member {
 	pthread_t thread;
-	int rank, host, device, is_named;
+	int rank, host, device;
 	const struct snt_ticket *ticket;
 	char boot[64];                  /* the file in the place of the boot id */
 	char wires[RANKS][8];           /* by peer, what joined them */
@@ -224,7 +224,8 @@ static void *be_member(void *arg)
 	options.rank = me->rank;
 	options.ranks = RANKS;
 	options.ticket = me->ticket;
-	options.transports = me->is_named ? "shm,verbs,ucx,tcp" : "auto";
+	options.transports = "auto";
+	options.timeout_ms = 5000;
 	see_only(me->device);
 	if (move_to_host(me))
 		snprintf(me->trouble, sizeof me->trouble, "no host of its own: %s", strerror(errno));
@@ -327,5 +328,6 @@ int main(void)
 	};
 
 	setenv("SNT_INTERFACES", "lo", 1);
+	setenv("SNT_STARTUP_TIMEOUT", "10000", 1);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -35,7 +35,7 @@ three() {
 	local rank pids=() status=0
 	port=$((port + 1))
 	for rank in 0 1 2; do
-		over rc_verbs member $rank $rank env SNT_VERBS_DEVICES="${*:rank+1:1}" &
+		over rc_v member $rank $rank env SNT_VERBS_DEVICES="${*:rank+1:1}" &
 		pids+=($!)
 	done
 	for rank in 0 1 2; do
@@ -51,7 +51,7 @@ inside() {
 	local said=/tmp/ucx port=7100 set host
 	export SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_TIMEOUT=20000
 	# The conformance test would choose sets of its own.
-	for set in rc_verbs ud_verbs; do
+	for set in rc_v ud_v; do
 		over $set timeout 120 ./tests/test_ucx named >"$said" 2>&1 || { complain "conformance over $set:"; grep -v OK "$said"; }
 		over $set timeout 100 ./sennit perf all --transport ucx --ranks 3 --check --max 64K --factor 512 --iterations 2 \
 			>"$said" 2>&1 || { complain "collectives over $set:"; cat "$said"; }
