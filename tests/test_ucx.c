@@ -12,7 +12,7 @@
 
 #include "tests/conformance.h"
 
-/* "named": over what UCX_TLS says. */
+/* "named": over what UCX_TLS says; then which tests, if not all. */
 int main(int argc, char **argv)
 {
 	static const char *const sets[] = { "tcp,self", "posix,self", "sysv,cma,self", "all" };
@@ -26,6 +26,7 @@ int main(int argc, char **argv)
 	printf("# %s\n", text);
 	if (argc > 1 && !strcmp(argv[1], "named")) {
 		cmocka_set_skip_filter(strstr(text, " 1.13") ? "closing_half*" : NULL);
+		cmocka_set_test_filter(argc > 2 ? argv[2] : NULL);
 		return conformance_run(&snti_ucx_transport);
 	}
 	for (size_t i = 0; i < sizeof sets / sizeof *sets; i++) {

@@ -15,9 +15,11 @@ complain() {
 
 # ---- in the machine
 
-# over SET COMMAND...: with these transports of UCX; it finds no path to a GID by itself here
+# over SET COMMAND...: with these transports of UCX. It finds no path to a GID by itself here, and the memory of
+# its usual queues takes emulated devices seconds to register.
 over() {
-	UCX_TLS=$1,self UCX_NET_DEVICES=rxe0:1 UCX_IB_GID_INDEX=1 UCX_UD_VERBS_ETH_DGID_CHECK=n "${@:2}"
+	UCX_TLS=$1,self UCX_NET_DEVICES=rxe0:1 UCX_IB_GID_INDEX=1 UCX_UD_VERBS_ETH_DGID_CHECK=n \
+		UCX_RC_VERBS_RX_QUEUE_LEN=256 UCX_UD_VERBS_RX_QUEUE_LEN=256 "${@:2}"
 }
 
 # member RANK HOST COMMAND...: as that rank, on a host with a boot id of its own
