@@ -54,7 +54,7 @@ inside() {
 	export SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_TIMEOUT=20000
 	# The conformance test would choose sets of its own.
 	for set in rc_v ud_v; do
-		over $set timeout 120 ./tests/test_ucx named >"$said" 2>&1 || { complain "conformance over $set:"; grep -v OK "$said"; }
+		over $set timeout 200 ./tests/test_ucx named >"$said" 2>&1 || { complain "conformance over $set:"; grep -v OK "$said"; }
 		over $set timeout 100 ./sennit perf all --transport ucx --ranks 3 --check --max 64K --factor 512 --iterations 2 \
 			>"$said" 2>&1 || { complain "collectives over $set:"; cat "$said"; }
 	done
@@ -76,4 +76,4 @@ cd "$build" || exit 99
 [ -x tests/test_ucx ] || { echo "skipped: no tests/test_ucx in $build: make check builds it"; exit 77; }
 ucx_info -v >/dev/null 2>&1 || { echo "skipped: no ucx_info (package ucx-utils)"; exit 77; }
 ucx_info -d | grep -q . || exit 99
-exec "$rdma/vm" --timeout 380 -- env BUILD="$build" bash "$rdma/ucx.sh" inside
+exec "$rdma/vm" --timeout 600 -- env BUILD="$build" bash "$rdma/ucx.sh" inside
