@@ -51,7 +51,7 @@ says() { grep -q "$2" "$said.$1" || { complain "rank $1 does not say '$2':"; cat
 
 inside() {
 	local said=/tmp/ucx port=7100 set host
-	export SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_TIMEOUT=20000
+	export SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_TIMEOUT=20000 CONFORMANCE_WAIT_MS=50000
 	# The conformance test would choose sets of its own.
 	for set in rc_v ud_v; do
 		over $set timeout 200 ./tests/test_ucx named >"$said" 2>&1 || { complain "conformance over $set:"; grep -v OK "$said"; }
