@@ -32,7 +32,7 @@ static const struct option_row {
 	{ "max", "BYTES", SIZE, FIELD(max), 0, (uint64_t)1 << 40, "last size [64M]" },
 	{ "factor", "N", NUMBER, FIELD(factor), 2, 1 << 20, "each size is N times the one before [4]" },
 	{ "sizes", "LIST", TEXT, FIELD(sizes), 0, 0, "these sizes instead, joined by commas" },
-	{ "transport", "LIST", TEXT, FIELD(transports), 0, 0, "shm, ucx, tcp, or several in order of preference" },
+	{ "transport", "LIST", TEXT, FIELD(transports), 0, 0, "shm, verbs, ucx, tcp, or several in order of preference" },
 	{ "algorithm", "NAME", TEXT, FIELD(algorithm), 0, 0,
 	  "an algorithm for what is measured, or the whole grammar of sennit(7)" },
 	{ "type", "TYPE", TYPE, FIELD(type), 0, 0, "type of the elements [float32]" },

@@ -140,6 +140,7 @@ const struct snti_transport snti_verbs_transport = {
 	.slice = (size_t)1 << 20,       /* the receiver asks for each; below, packets are all there is to fill */
 	.port_size = sizeof(struct verbs_port),
 	.conn_size = sizeof(struct verbs_conn),
+	.offers = verbs_offers,
 	.open = verbs_open,
 	.close = verbs_close,
 	.poll = verbs_poll,

@@ -83,6 +83,7 @@ struct verbs_device {
 
 /* Opens the best active port that the settings allow. */
 int verbs_device_open(struct verbs_device *device);
+int verbs_offers(char *text, size_t size);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
 void verbs_device_close(struct verbs_device *device);

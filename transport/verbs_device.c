@@ -148,29 +148,62 @@ static void read_settings(struct verbs_device *device)
 	device->inline_most = 220;
 }
 
-int verbs_device_open(struct verbs_device *device)
+/* What there is, or why there is nothing, is in @text. */
+static int find_device(struct verbs_device *device, char *text, size_t size)
 {
 	const char *why, *allowed = snti_settings()->verbs_devices;
+	char gid[VERBS_GID_TEXT];
 	struct ibv_device **list;
 	int count = 0;
 	uint64_t worth = 0;
 
-	if (verbs_load(&why))
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", why);
+	if (verbs_load(&why)) {
+		snprintf(text, size, "%s", why);
+		return SNT_EUNSUPPORTED;
+	}
 	list = verbs_calls.ibv_get_device_list(&count);
 	if (!list || !count) {
 		if (list)
 			verbs_calls.ibv_free_device_list(list);
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: no RDMA device");
+		snprintf(text, size, "no RDMA device");
+		return SNT_EUNSUPPORTED;
 	}
 	for (int i = 0; i < count; i++)
 		worth = consider_device(list[i], device, worth);
 	verbs_calls.ibv_free_device_list(list);
-	if (!worth)
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
-				 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+	if (worth)
+		snprintf(text, size, "%s port %u, %s", device->name, device->port, verbs_gid_text(&device->gid.gid, gid));
+	else
+		snprintf(text, size, "none of %d RDMA devices has an active port with a GID%s%s", count,
+			 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+	return worth ? 0 : SNT_EUNSUPPORTED;
+}
+
+int verbs_device_open(struct verbs_device *device)
+{
+	char text[300];
+	int status = find_device(device, text, sizeof text);
+
+	if (status)
+		return snti_fail(status, "verbs: %s", text);
 	read_settings(device);
 	return 0;
+}
+
+int verbs_offers(char *text, size_t size)
+{
+	struct verbs_device device = { .context = NULL };
+	int status;
+
+	if (!snti_has_rdma()) {
+		snprintf(text, size, "no RDMA device");
+		return SNT_EUNSUPPORTED;
+	}
+	status = find_device(&device, text, size);
+	verbs_device_close(&device);
+	if (status && *snti_settings()->verbs_devices)
+		snti_log(SNT_LOG_WARN, "verbs: %s", text);
+	return status;
 }
 
 void verbs_device_close(struct verbs_device *device)
