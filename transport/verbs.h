@@ -16,6 +16,7 @@
 #include "transport/transport.h"
 
 #define VERBS_QPS 8               /* data queue pairs of a conn, at most */
+#define VERBS_PKEYS 8             /* partitions that a port tells its peers */
 #define VERBS_SLOTS 64            /* requests for data that one side may have open: bits of a frame's masks */
 /* A slot may be asked for again before the device has said that what was written for it has arrived. */
 #define VERBS_JOBS (VERBS_SLOTS + VERBS_QPS * VERBS_DATA_SENDS)
@@ -48,9 +49,14 @@
 	X(ibv_get_cq_event) X(ibv_ack_cq_events) X(ibv_create_srq) X(ibv_destroy_srq) X(ibv_create_qp) X(ibv_modify_qp) \
 	X(ibv_destroy_qp) X(ibv_wc_status_str) X(ibv_event_type_str) X(ibv_fork_init)
 
+/* Those that an older libibverbs may lack: NULL then. */
+#define VERBS_OPTIONAL_CALLS(X) \
+	X(ibv_query_pkey) X(ibv_query_ece) X(ibv_set_ece) X(ibv_reg_dmabuf_mr)
+
 struct verbs_calls {
 #define VERBS_CALL(name) __typeof__(name) *name;
 	VERBS_CALLS(VERBS_CALL)
+	VERBS_OPTIONAL_CALLS(VERBS_CALL)
 #undef VERBS_CALL
 };
 extern struct verbs_calls verbs_calls;
@@ -75,6 +81,8 @@ struct verbs_device {
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
 	struct ibv_gid_entry gid;
+	unsigned keys;                  /* P_Keys that may be used, and their places in the port's table */
+	uint16_t key[VERBS_PKEYS], key_index[VERBS_PKEYS];
 };
 
 #define VERBS_GID_TEXT 64
@@ -84,6 +92,7 @@ int verbs_device_open(struct verbs_device *device);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
 void verbs_device_close(struct verbs_device *device);
+uint32_t verbs_device_mbps(const struct verbs_device *device);
 const char *verbs_gid_text(const union ibv_gid *gid, char text[VERBS_GID_TEXT]);
 int verbs_gid_is_ipv4(const union ibv_gid *gid);
 
@@ -108,16 +117,29 @@ struct verbs_request {
 	uint32_t qp, parts;             /* the data queue pair of the first part; the next ones take the others */
 };
 
+/* Enhancements of a queue pair that devices agree on (ECE). vendor 0: none. */
+struct verbs_ece { uint32_t vendor, options, mask; };
+
 /* What each side tells the other before its queue pairs are connected, over the tcp conn. */
 struct verbs_card {
 	char magic[8];
-	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, zero;
+	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, level, traffic, rate;
 	uint32_t qp[VERBS_QPS], psn[VERBS_QPS];
+	uint32_t key[VERBS_PKEYS];      /* partitions, the preferred ones first; 0 ends them */
+	struct verbs_ece ece[1 + VERBS_QPS];    /* frames, then data */
 	unsigned char gid[16];
 };
 
 enum verbs_word { VERBS_READY = 1, VERBS_BYE };
-struct verbs_note { uint64_t word, frames, pieces; };
+/* With READY the enhancements that the accepting side has settled on. */
+struct verbs_note { uint64_t word, frames, pieces; struct verbs_ece ece[1 + VERBS_QPS]; uint32_t zero; };
+
+/* How a conn's packets travel: what both cards come to. */
+struct verbs_path {
+	enum ibv_mtu mtu;
+	uint16_t key_index;
+	uint8_t level, traffic, rate;
+};
 
 /* ---- memory ------------------------------------------------------------- */
 
@@ -215,6 +237,9 @@ struct verbs_conn {
 	struct snti_conn *side;
 	struct verbs_card mine, theirs;
 	struct verbs_note note, heard;
+	struct verbs_path path;
+	int calls;                      /* this side connects, the other accepts */
+	int reduces;                    /* it connects its queue pairs when the other has settled on enhancements */
 	struct snti_xfer side_send, side_recv;
 	int side_lost;                  /* a status: the peer is gone, once all that it sent has been looked at */
 	int bye, over;                  /* the peer said so; and all that it sent is here */
@@ -346,6 +371,13 @@ int  verbs_connect(struct snti_conn *conn, const struct snti_address *theirs);
 int  verbs_accept(struct snti_conn *conn, const struct snti_address *mine);
 int  verbs_side(struct verbs_conn *conn);                       /* one step; how much happened */
 void verbs_say_bye(struct verbs_conn *conn);
+
+/* verbs_path.c */
+int  verbs_path_keys(struct verbs_device *device);              /* reads the P_Key table */
+void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card);
+int  verbs_path_agree(struct verbs_conn *conn);
+struct verbs_ece verbs_path_ece(struct ibv_qp *qp);             /* what its device offers, or has settled on */
+void verbs_path_enhance(const struct verbs_conn *conn, struct ibv_qp *qp, unsigned index);
 
 /* verbs_conn.c */
 int  verbs_conn_prepare(struct verbs_conn *conn);               /* all memory it will need */

@@ -95,13 +95,13 @@ static int is_allowed(const char *list, const char *name, int port)
 	return 0;
 }
 
-static uint64_t rate(const struct verbs_device *device)
+uint32_t verbs_device_mbps(const struct verbs_device *device)
 {
 	static const unsigned widths[] = { [1] = 1, [2] = 4, [4] = 8, [8] = 12, [16] = 2 };
 	static const unsigned speeds[] = { [1] = 25, [2] = 50, [4] = 100, [8] = 103, [16] = 141, [32] = 258, [64] = 531, [128] = 1063 };
 	uint8_t width = device->attr.active_width, speed = device->attr.active_speed;
 
-	return (uint64_t)(width <= 16 ? widths[width] : 1) * (speed <= 128 ? speeds[speed] : 1) + 1;
+	return (width <= 16 ? widths[width] : 1) * (speed <= 128 ? speeds[speed] : 1) * 100;
 }
 
 /* The port's rate when it can be used; then @device is filled in, except that it is kept open only if it wins. */
@@ -111,7 +111,7 @@ static uint64_t consider(struct verbs_device *device, uint8_t port)
 	if (!is_allowed(snti_settings()->verbs_devices, device->name, port) || verbs_device_refresh(device))
 		return 0;
 	/* An address that can be routed counts for more than a faster port without. */
-	return rate(device) + ((uint64_t)gid_worth(&device->gid) << 32);
+	return 1 + verbs_device_mbps(device) + ((uint64_t)gid_worth(&device->gid) << 32);
 }
 
 static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth)
@@ -170,7 +170,7 @@ int verbs_device_open(struct verbs_device *device)
 		return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
 				 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
 	read_settings(device);
-	return 0;
+	return verbs_path_keys(device);
 }
 
 void verbs_device_close(struct verbs_device *device)

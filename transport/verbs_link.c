@@ -164,10 +164,10 @@ static uint8_t ack_timeout(void)
 	return exponent;
 }
 
-static int to_init(struct verbs_port *port, struct ibv_qp *qp, int access)
+static int to_init(const struct verbs_conn *conn, struct ibv_qp *qp, int access)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = port->device.port, .qp_access_flags = (unsigned)access,
-		.pkey_index = (uint16_t)snti_settings()->verbs_pkey };
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = verbs_port_of(conn)->device.port,
+		.qp_access_flags = (unsigned)access, .pkey_index = conn->path.key_index };
 
 	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 }
@@ -176,23 +176,28 @@ static int to_init(struct verbs_port *port, struct ibv_qp *qp, int access)
 static int to_receive(struct verbs_conn *conn, struct ibv_qp *qp, uint32_t theirs, uint32_t psn)
 {
 	const struct verbs_device *device = &verbs_port_of(conn)->device;
-	const struct snti_settings *settings = snti_settings();
-	uint32_t mtu = conn->mine.mtu < conn->theirs.mtu ? conn->mine.mtu : conn->theirs.mtu;
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTR, .path_mtu = (enum ibv_mtu)mtu, .dest_qp_num = theirs, .rq_psn = psn,
+	const struct verbs_path *path = &conn->path;
+	int error, mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+		IBV_QP_MIN_RNR_TIMER;
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTR, .path_mtu = path->mtu, .dest_qp_num = theirs, .rq_psn = psn,
 		.min_rnr_timer = RNR_TIMER, .max_dest_rd_atomic = 1 };
 
 	attr.ah_attr.port_num = device->port;
-	attr.ah_attr.sl = (uint8_t)settings->verbs_level;
+	attr.ah_attr.sl = path->level;
+	attr.ah_attr.static_rate = path->rate;
 	attr.ah_attr.dlid = (uint16_t)conn->theirs.lid;
 	attr.ah_attr.is_global = device->attr.link_layer == IBV_LINK_LAYER_ETHERNET ||
 		memcmp(conn->mine.gid, conn->theirs.gid, 8) != 0;
 	memcpy(attr.ah_attr.grh.dgid.raw, conn->theirs.gid, sizeof(conn->theirs.gid));
 	attr.ah_attr.grh.sgid_index = device->gid_index;
 	attr.ah_attr.grh.hop_limit = HOPS;
-	attr.ah_attr.grh.traffic_class = (uint8_t)settings->verbs_class;
+	attr.ah_attr.grh.traffic_class = path->traffic;
 	attr.ah_attr.grh.flow_label = ((qp->qp_num ^ theirs) * 0x9E3779B1u) >> 12;
-	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-					 IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+	error = verbs_calls.ibv_modify_qp(qp, &attr, mask);
+	if (!error || !path->rate)
+		return error;
+	attr.ah_attr.static_rate = IBV_RATE_MAX;        /* not every device can be slowed down */
+	return verbs_calls.ibv_modify_qp(qp, &attr, mask);
 }
 
 static int to_send(struct ibv_qp *qp, uint32_t psn)
@@ -204,23 +209,27 @@ static int to_send(struct ibv_qp *qp, uint32_t psn)
 					 IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
+static int connect_qp(struct verbs_conn *conn, unsigned index)
+{
+	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
+	struct ibv_qp *qp = index ? conn->rails->data[index - 1] : conn->rails->frames;
+	int error = to_init(conn, qp, index ? IBV_ACCESS_REMOTE_WRITE : 0);
+
+	if (error)
+		return error;
+	verbs_path_enhance(conn, qp, index);
+	error = to_receive(conn, qp, index ? theirs->qp[index - 1] : theirs->frame_qp, index ? theirs->psn[index - 1] : theirs->frame_psn);
+	return error ? error : to_send(qp, index ? mine->psn[index - 1] : mine->frame_psn);
+}
+
 int verbs_link_connect(struct verbs_conn *conn)
 {
+	const struct verbs_card *theirs = &conn->theirs;
 	struct verbs_link *link = conn->rails;
-	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
-	int error = to_init(link->port, link->frames, 0);
+	int error = 0;
 
-	if (!error)
-		error = to_receive(conn, link->frames, theirs->frame_qp, theirs->frame_psn);
-	if (!error)
-		error = to_send(link->frames, mine->frame_psn);
-	for (unsigned i = 0; i < conn->qps && !error; i++) {
-		error = to_init(link->port, link->data[i], IBV_ACCESS_REMOTE_WRITE);
-		if (!error)
-			error = to_receive(conn, link->data[i], theirs->qp[i], theirs->psn[i]);
-		if (!error)
-			error = to_send(link->data[i], mine->psn[i]);
-	}
+	for (unsigned i = 0; i <= conn->qps && !error; i++)
+		error = connect_qp(conn, i);
 	if (!error)
 		return 0;
 

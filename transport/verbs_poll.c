@@ -117,7 +117,7 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 {
 	char gid[VERBS_GID_TEXT];
 
-	if (verbs_device_refresh(&port->device))
+	if (verbs_device_refresh(&port->device) || verbs_path_keys(&port->device))
 		return;
 	port->down_until = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
@@ -163,6 +163,7 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 	case IBV_EVENT_PORT_ACTIVE:
 	case IBV_EVENT_GID_CHANGE:
 	case IBV_EVENT_LID_CHANGE:
+	case IBV_EVENT_PKEY_CHANGE:
 		if (number == port->device.port)
 			refresh(port, type);
 		break;

@@ -22,6 +22,10 @@ struct mock_port {
 	enum ibv_mtu mtu;
 	int gid_count;
 	struct ibv_gid_entry gids[MOCK_GIDS];
+	int key_count;
+	uint16_t keys[MOCK_GIDS];       /* P_Keys */
+	uint32_t ece, ece_never;        /* enhancements that it offers, 0: it knows of none; of them those it settles on with nobody */
+	int no_rates;                   /* a static rate is refused */
 };
 
 struct mock_script {
@@ -119,6 +123,7 @@ struct mock_qp {
 	struct ibv_qp ibv;
 	struct ibv_qp_attr attr;
 	struct ibv_qp_cap cap;
+	uint32_t ece;                   /* what was set */
 	struct mock_qp *next;
 	struct mock_queue queue;
 	struct mock_work *first, **last;

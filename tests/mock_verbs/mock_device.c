@@ -82,7 +82,7 @@ void mock_reset(void)
 		char address[32];
 
 		script.port[i] = (struct mock_port){ .state = IBV_PORT_ACTIVE, .link_layer = IBV_LINK_LAYER_ETHERNET, .speed = 32,
-			.mtu = IBV_MTU_4096 };
+			.mtu = IBV_MTU_4096, .key_count = 1, .keys = { 0xffff } };
 		snprintf(address, sizeof(address), "::ffff:10.0.0.%d", i + 1);
 		add_gid(&script.port[i], IBV_GID_TYPE_ROCE_V1, "fe80::1");
 		add_gid(&script.port[i], IBV_GID_TYPE_ROCE_V2, "fe80::1");
@@ -185,6 +185,7 @@ int ibv_query_port(struct ibv_context *ibv, uint8_t number, struct _compat_ibv_p
 	attr->max_mtu = IBV_MTU_4096;
 	attr->active_mtu = port->mtu;
 	attr->gid_tbl_len = MOCK_GIDS;
+	attr->pkey_tbl_len = MOCK_GIDS;
 	attr->max_msg_sz = script.max_msg;
 	attr->lid = port->link_layer == IBV_LINK_LAYER_ETHERNET ? 0 : 7;
 	attr->active_width = 2;
@@ -203,6 +204,16 @@ ssize_t _ibv_query_gid_table(struct ibv_context *ibv, struct ibv_gid_entry *entr
 	for (; count < port->gid_count && (size_t)count < most; count++)
 		entries[count] = port->gids[count];
 	return count;
+}
+
+int ibv_query_pkey(struct ibv_context *context, uint8_t number, int index, __be16 *key)
+{
+	const struct mock_port *port = mock_port_of(context);
+
+	if (number != 1 || index < 0 || index >= MOCK_GIDS)
+		return -1;
+	*key = htons(index < port->key_count ? port->keys[index] : 0);
+	return 0;
 }
 
 int ibv_fork_init(void)
