@@ -90,6 +90,7 @@ int verbs_harvest(struct verbs_port *port)
 
 /* ---- events ------------------------------------------------------------- */
 
+/* Nothing that waits on a port that failed will come any more. */
 static void fail_all(struct verbs_port *port, int status)
 {
 	port->failed = status;
@@ -282,7 +283,10 @@ int verbs_poll(struct snti_port *base)
 		sweep_lingering(port);
 	if (port->hurry || port->setting_up || ++port->turn % ASIDE_EVERY == 0)
 		more = look_aside(port);
-	return port->failed ? port->failed : did + more;
+	if (!port->failed)
+		return did + more;
+	fail_all(port, port->failed);
+	return port->failed;
 }
 
 int verbs_arm(struct snti_port *base)
