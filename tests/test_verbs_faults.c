@@ -393,6 +393,34 @@ static void the_line_names_everything(void **state)
 	assert_int_equal(recv.status, SNT_EPEER);
 }
 
+/* What a device does to a queue pair, or an administrator through it. */
+static void break_by_hand(struct pair *p)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+
+	for (int i = 0; i < 2; i++) {
+		struct verbs_link *link = ((struct verbs_conn *)p->conn[i])->rails;
+
+		assert_int_equal(verbs_calls.ibv_modify_qp(link->frames, &attr, IBV_QP_STATE), 0);
+		for (unsigned k = 0; k < link->qps; k++)
+			assert_int_equal(verbs_calls.ibv_modify_qp(link->data[k], &attr, IBV_QP_STATE), 0);
+	}
+}
+
+static void queue_pairs_set_to_error_fail_what_waits(void **state)
+{
+	struct pair *p = *state;
+	char in[8];
+	struct snti_xfer recv = message(in, 8, 2);
+
+	do_recv(p, 0, &recv);
+	talk(p, LARGE);
+	break_by_hand(p);
+	talk_in_vain(p, LARGE);
+	until(p, recv.status != SNT_BUSY);
+	assert_true(recv.status < 0);
+}
+
 static void queue_pairs_in_error_fail_what_waits(void **state)
 {
 	struct pair *p = *state;
@@ -612,8 +640,12 @@ static int find_mock(void)
 	return 1;
 }
 
-int main(void)
+/* "device" uses the system's libibverbs and what devices there are, for what can be done to those. */
+int main(int argc, char **argv)
 {
+	const struct CMUnitTest on_devices[] = {
+		cmocka_unit_test_setup_teardown(queue_pairs_set_to_error_fail_what_waits, setup, teardown),
+	};
 #define alone(test) cmocka_unit_test_setup_teardown(test, plain, plain_end)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, done_with)
 	const struct CMUnitTest tests[] = {
@@ -630,6 +662,7 @@ int main(void)
 		alone(one_line_says_what_a_completion_means),
 		paired(the_line_names_everything),
 		paired(queue_pairs_in_error_fail_what_waits),
+		paired(queue_pairs_set_to_error_fail_what_waits),
 		alone(a_large_message_survives_no_broken_queue_pair),
 		paired(a_port_that_flaps_does_no_harm),
 		paired(a_port_that_stays_down_fails),
@@ -642,5 +675,7 @@ int main(void)
 
 	setenv("SNT_LOG", "0", 0);
 	wire = &snti_verbs_transport;
+	if (argc > 1 && !strcmp(argv[1], "device"))
+		return cmocka_run_group_tests_name("verbs faults on devices", on_devices, NULL, NULL);
 	return find_mock() ? cmocka_run_group_tests_name("verbs faults", tests, NULL, NULL) : 1;
 }
