@@ -70,6 +70,8 @@
 	  "Gbit/s at which an RDMA queue pair sends at most, where the device can; 0: on InfiniBand no faster than the peer's port.") \
 	X(verbs_ece,    number, "SNT_VERBS_ECE",   "1",     0, 1, \
 	  "1: RDMA devices of both sides agree on enhancements of their queue pairs, where they have any.") \
+	X(verbs_connect, text,  "SNT_VERBS_CONNECT", "direct", 0, 0, \
+	  "direct: RDMA queue pairs are connected by sennit alone; cm: through librdmacm, where RoCE has IP addresses.") \
 	X(verbs_timeout, number, "SNT_VERBS_TIMEOUT", "0",  0, 31, \
 	  "How long a packet's acknowledgement is awaited, 4.096 us times 2 to this power, 8 times; 0: from SNT_TIMEOUT, at most 17.") \
 	X(verbs_qps,    number, "SNT_VERBS_QPS",   "2",     1, 8, \

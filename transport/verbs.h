@@ -16,6 +16,9 @@
 #include "transport/transport.h"
 
 #define VERBS_QPS 8               /* data queue pairs of a conn, at most */
+#define VERBS_RETRIES 7
+#define VERBS_RNR_RETRIES 6       /* 7 would mean for ever; credit keeps it from happening at all */
+#define VERBS_COOKIE 16
 #define VERBS_PKEYS 8             /* partitions that a port tells its peers */
 #define VERBS_SLOTS 64            /* requests for data that one side may have open: bits of a frame's masks */
 /* A slot may be asked for again before the device has said that what was written for it has arrived. */
@@ -123,11 +126,12 @@ struct verbs_ece { uint32_t vendor, options, mask; };
 /* What each side tells the other before its queue pairs are connected, over the tcp conn. */
 struct verbs_card {
 	char magic[8];
-	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, level, traffic, rate;
+	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, level, traffic, rate, cm_port;
 	uint32_t qp[VERBS_QPS], psn[VERBS_QPS];
 	uint32_t key[VERBS_PKEYS];      /* partitions, the preferred ones first; 0 ends them */
 	struct verbs_ece ece[1 + VERBS_QPS];    /* frames, then data */
 	unsigned char gid[16];
+	unsigned char cookie[VERBS_COOKIE];     /* by which the accepting side knows requests through librdmacm */
 };
 
 enum verbs_word { VERBS_READY = 1, VERBS_BYE };
@@ -165,6 +169,8 @@ struct verbs_blocks {
 struct verbs_port;
 struct verbs_conn;
 struct verbs_link;
+struct verbs_cm;
+struct rdma_cm_id;
 
 /* A posted work request. Its index and generation are the wr_id. */
 struct verbs_work {
@@ -188,6 +194,9 @@ struct verbs_link {
 	unsigned qps;
 	int slab;                       /* has buffers in the shared receive queue */
 	unsigned inline_size;
+	struct rdma_cm_id *ids[1 + VERBS_QPS];  /* where librdmacm connects them */
+	uint32_t asked[1 + VERBS_QPS];  /* the peer's queue pair that a request named */
+	unsigned connecting;            /* not connected yet */
 	unsigned out[1 + VERBS_QPS];    /* posted and not completed */
 	uint64_t done;                  /* when a lingering one ends at the latest */
 };
@@ -239,6 +248,8 @@ struct verbs_conn {
 	struct verbs_note note, heard;
 	struct verbs_path path;
 	int calls;                      /* this side connects, the other accepts */
+	int by_cm;                      /* the queue pairs are connected through librdmacm */
+	int told_ready;
 	int reduces;                    /* it connects its queue pairs when the other has settled on enhancements */
 	struct snti_xfer side_send, side_recv;
 	int side_lost;                  /* a status: the peer is gone, once all that it sent has been looked at */
@@ -287,6 +298,7 @@ struct verbs_port {
 	struct snti_port base;
 	struct verbs_device device;
 	struct snti_port *side;
+	struct verbs_cm *cm;            /* NULL: queue pairs are connected directly */
 	int epoll, failed;
 	int hurry;                      /* the next poll looks at everything */
 	int drained;                    /* the last one left no completion behind */
@@ -348,6 +360,8 @@ void verbs_region_put(struct verbs_port *port, struct verbs_region *region);
 /* verbs_link.c: queue pairs, and what is posted to them */
 int  verbs_link_make(struct verbs_conn *conn);
 int  verbs_link_connect(struct verbs_conn *conn);
+/* What is the same, whoever found the path. */
+void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, struct ibv_qp_attr *attr);
 /* From here on neither side writes into the other's memory for this conn. */
 void verbs_link_stop_data(struct verbs_link *link);
 void verbs_link_destroy(struct verbs_link *link);               /* NULL is allowed */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_connect.c - the conversation over the tcp conn: who is there, which queue pairs, ready, good-bye. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <endian.h>
 #include <string.h>
@@ -24,7 +25,7 @@ struct verbs_place {
 _Static_assert(sizeof(struct verbs_place) <= SNTI_ADDRESS_BYTES, "an address has to fit");
 _Static_assert(sizeof(struct verbs_frame) == 56 && sizeof(struct verbs_request) == 48, "frames go over the wire as they are");
 #define CARD_NUMBERS ((offsetof(struct verbs_card, gid) - offsetof(struct verbs_card, qps)) / 4)
-_Static_assert(sizeof(struct verbs_card) == 8 + 4 * CARD_NUMBERS + 16 && sizeof(struct verbs_note) == 136, "they have no gaps");
+_Static_assert(sizeof(struct verbs_card) == 8 + 4 * CARD_NUMBERS + 16 + VERBS_COOKIE && sizeof(struct verbs_note) == 136, "they have no gaps");
 
 static void fill_in(const struct verbs_device *device, struct verbs_place *place)
 {
@@ -238,8 +239,9 @@ static int offer(struct verbs_conn *conn)
 /* Ready only after the queue pairs are: what came before would be lost and repeated after a timeout. */
 static int get_ready(struct verbs_conn *conn)
 {
-	int status = verbs_link_connect(conn);
+	int status = conn->by_cm ? 0 : verbs_link_connect(conn);
 
+	conn->told_ready = 1;
 	return status ? status : say_note(conn, VERBS_READY);
 }
 
@@ -251,7 +253,9 @@ static int agree(struct verbs_conn *conn)
 		return 0;               /* our card is on its way from where it stands */
 	card_swap(&conn->mine);
 	status = read_card(conn);
-	if (!status && !conn->reduces)
+	if (!status && conn->by_cm)
+		status = verbs_cm_connect(conn);
+	else if (!status && !conn->reduces)
 		status = get_ready(conn);
 	if (!status)
 		status = listen_for(conn, &conn->heard, sizeof(conn->heard));
@@ -295,12 +299,26 @@ static int late(struct verbs_conn *conn)
 	return 1;
 }
 
+/* Through librdmacm queue pairs are connected one by one; ready is who has them all. */
+static int catch_up(struct verbs_conn *conn)
+{
+	int status = 0;
+
+	if (conn->phase == VERBS_READYING && conn->by_cm && !conn->rails->connecting && !conn->told_ready)
+		status = get_ready(conn);
+	if (status)
+		verbs_fail(conn, status);
+	return status;
+}
+
 int verbs_side(struct verbs_conn *conn)
 {
 	int status;
 
-	if (conn->base.status < 0 || conn->bye || conn->side_lost || !conn->side)
+	if (conn->base.status < 0 || conn->bye || conn->side_lost || !conn->side || catch_up(conn))
 		return 0;
+	if (conn->phase == VERBS_READYING && conn->by_cm && !conn->told_ready && conn->side_recv.status >= 0)
+		return late(conn);
 	if (conn->phase == VERBS_CALLING ? conn->side->status == SNT_BUSY : conn->side_recv.status == SNT_BUSY)
 		return late(conn);
 	status = conn->phase == VERBS_CALLING ? conn->side->status : conn->side_recv.status;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_path.c - what the packets of a conn carry and where they belong: MTU, partition, classes, rate, enhancements. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <endian.h>
 #include <stdlib.h>
@@ -170,6 +171,7 @@ void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card)
 	card->level = (uint32_t)settings->verbs_level;
 	card->traffic = (uint32_t)settings->verbs_class;
 	card->rate = verbs_device_mbps(device);
+	card->cm_port = verbs_cm_number(verbs_port_of(conn));
 	for (unsigned i = 0; i < VERBS_PKEYS; i++)
 		card->key[i] = i < device->keys ? device->key[i] : 0;
 	memset(card->ece, 0, sizeof(card->ece));
@@ -185,14 +187,16 @@ int verbs_path_agree(struct verbs_conn *conn)
 	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
 	struct verbs_path *path = &conn->path;
 
-	if (theirs->mtu < IBV_MTU_256 || theirs->mtu > IBV_MTU_4096 || theirs->level > 15 || theirs->traffic > 255)
+	if (theirs->mtu < IBV_MTU_256 || theirs->mtu > IBV_MTU_4096 || theirs->level > 15 || theirs->traffic > 255 ||
+	    theirs->cm_port > UINT16_MAX)
 		return snti_fail(SNT_EPROTOCOL, "verbs: rank %d describes a path that makes no sense", conn->base.peer);
 	path->mtu = (enum ibv_mtu)(mine->mtu < theirs->mtu ? mine->mtu : theirs->mtu);
 	path->level = (uint8_t)(mine->level ? mine->level : theirs->level);
 	path->traffic = (uint8_t)(mine->traffic ? mine->traffic : theirs->traffic);
 	path->rate = choose_rate(conn);
 	tell_mtu(conn);
+	conn->by_cm = mine->cm_port && theirs->cm_port;
 	/* The side that called waits for what the other makes of its offer. */
-	conn->reduces = conn->calls && mine->ece[0].vendor && theirs->ece[0].vendor;
+	conn->reduces = conn->calls && !conn->by_cm && mine->ece[0].vendor && theirs->ece[0].vendor;
 	return choose_key(conn);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_poll.c - what the device tells: completions, events; and sleeping until it does. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -239,6 +240,8 @@ static int look_aside(struct verbs_port *port)
 			read_channel(port);
 		else if (events[i].data.u32 == 2)
 			read_events(port);
+		else if (events[i].data.u32 == 3)
+			verbs_cm_events(port);
 	}
 	check_down(port);
 	return talk(port);

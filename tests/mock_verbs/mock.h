@@ -45,10 +45,14 @@ struct mock_script {
 	uint32_t vendor;
 	int no_resize;
 	int cut;                        /* nothing gets through */
+	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
+	int cm_wrong;                   /* the k-th request from now names another queue pair */
 	/* What has happened. */
 	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
 	size_t locked;
 	int contexts, pds, mrs, cqs, channels, srqs, qps;
+	int cm_ids;
+	unsigned cm_rejected;
 	unsigned remote_frames;         /* frame queue pairs that let peers write: none should */
 };
 

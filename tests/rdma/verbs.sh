@@ -99,6 +99,10 @@ inside() {
 		{ complain "collectives:"; cat $said; }
 	pair '' allreduce --check --max 1M --factor 1024 --iterations 2
 	goes "two devices"
+	export SNT_VERBS_CONNECT=cm
+	pair '' allreduce --check --max 1M --factor 1024 --iterations 2
+	goes "two devices through librdmacm"
+	unset SNT_VERBS_CONNECT
 	classes
 	"$rdma/fault" link rxe0 loss 5%
 	pair '' allreduce --check --max 64K --factor 256 --iterations 2
