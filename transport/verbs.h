@@ -155,6 +155,7 @@ struct verbs_region {
 	size_t size;
 	unsigned users;
 	int remote;                     /* the peer may write */
+	int pinned;                     /* by the caller, who unpins it */
 	struct ibv_mr *mr;
 };
 
@@ -321,7 +322,7 @@ struct verbs_port {
 	unsigned idle_frames;
 	unsigned char frame_stack[64];
 
-	struct snti_link regions;
+	struct snti_link regions, pins;
 	unsigned region_count;
 	uint64_t shared_changes;
 
@@ -355,7 +356,16 @@ int  verbs_block_take(struct verbs_blocks *blocks);             /* -1: none */
 void verbs_block_give(struct verbs_blocks *blocks, int block);
 /* NULL: through blocks, then. @memory: the allocation, if known. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote);
+void verbs_region_drop(struct verbs_port *port, struct verbs_region *region);
 void verbs_region_put(struct verbs_port *port, struct verbs_region *region);
+
+/* verbs_pin.c: memory that the caller pins, of hosts and of GPUs */
+int  verbs_gpus(struct snti_port *port, char *text, size_t size);
+int  verbs_pin(struct snti_port *port, struct snti_memory *memory);
+void verbs_unpin(struct snti_port *port, struct snti_memory *memory);
+struct verbs_region *verbs_pinned(struct verbs_port *port, const void *data, size_t size);     /* NULL: it is not */
+/* 0, or why a message of a GPU's memory cannot travel. */
+int  verbs_gpu_check(struct verbs_conn *conn, const struct snti_xfer *xfer);
 
 /* verbs_link.c: queue pairs, and what is posted to them */
 int  verbs_link_make(struct verbs_conn *conn);

@@ -219,8 +219,11 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (conn->dying)
 		return SNTI_AGAIN;
 
-	int eager = goes_eagerly(conn, xfer->size);
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = verbs_gpu_check(conn, xfer), eager;
 
+	if (unfit)
+		return unfit;
+	eager = !is_gpu && goes_eagerly(conn, xfer->size);
 	if (!eager && conn->announcing == VERBS_ANNOUNCED)
 		return SNTI_AGAIN;
 	verbs_take(conn, xfer, &conn->queue);

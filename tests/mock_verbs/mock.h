@@ -44,6 +44,7 @@ struct mock_script {
 	enum ibv_wc_status status;
 	uint32_t vendor;
 	int no_resize;
+	int no_dmabufs;                 /* the device takes none */
 	int cut;                        /* nothing gets through */
 	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
 	int cm_wrong;                   /* the k-th request from now names another queue pair */
@@ -76,6 +77,9 @@ struct mock_context {
 struct mock_mr {
 	struct ibv_mr ibv;
 	unsigned access;
+	char *view;                     /* of a dmabuf: where the device reads and writes; NULL: at its address */
+	char *mapping;
+	size_t mapped;
 	struct mock_mr *next;
 };
 
@@ -145,6 +149,7 @@ int mock_strikes(int *counter);         /* counts down; 1: now */
 
 /* mock_device.c */
 struct mock_mr *mock_find_mr(const struct ibv_pd *pd, uint32_t key, uint64_t at, size_t size);
+char *mock_at(const struct mock_mr *mr, uint64_t at);
 const struct mock_port *mock_port_of(const struct ibv_context *context);
 void mock_tell(struct ibv_context *context, enum ibv_event_type type, void *element);
 void mock_untell(struct ibv_qp *qp);    /* its events go with it */

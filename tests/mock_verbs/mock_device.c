@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -315,7 +316,7 @@ int ibv_dealloc_pd(struct ibv_pd *pd)
 	return 0;
 }
 
-struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
+static struct ibv_mr *add_mr(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
 {
 	struct mock_mr *mr = NULL;
 
@@ -339,9 +340,44 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint
 	return mr ? &mr->ibv : NULL;
 }
 
+struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
+{
+	return add_mr(pd, base, size, iova, access);
+}
+
+/* What counts as a GPU's is a file here: the processor has no access at the address, the device has its own view. */
+struct ibv_mr *ibv_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t size, uint64_t iova, int fd, int access)
+{
+	char *mapping = MAP_FAILED;
+	struct mock_mr *mr;
+
+	errno = EOPNOTSUPP;
+	if (!script.no_dmabufs) {
+		errno = EBADF;
+		mapping = fd < 0 ? MAP_FAILED : mmap(NULL, offset + size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	}
+	if (mapping == MAP_FAILED)
+		return NULL;
+	mr = (struct mock_mr *)(void *)add_mr(pd, (void *)(uintptr_t)iova, size, iova, (unsigned)access);
+	if (!mr) {
+		munmap(mapping, offset + size);
+		errno = ENOMEM;
+		return NULL;
+	}
+	mr->mapping = mapping;
+	mr->mapped = offset + size;
+	mr->view = mapping + offset;
+	return &mr->ibv;
+}
+
+char *mock_at(const struct mock_mr *mr, uint64_t at)
+{
+	return mr->view ? mr->view + (at - (uintptr_t)mr->ibv.addr) : (char *)(uintptr_t)at;
+}
+
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *base, size_t size, int access)
 {
-	return ibv_reg_mr_iova2(pd, base, size, (uintptr_t)base, (unsigned)access);
+	return add_mr(pd, base, size, (uintptr_t)base, (unsigned)access);
 }
 
 int ibv_dereg_mr(struct ibv_mr *ibv)
@@ -355,6 +391,8 @@ int ibv_dereg_mr(struct ibv_mr *ibv)
 	script.locked -= ibv->length;
 	script.mrs--;
 	mock_unlock();
+	if (((struct mock_mr *)(void *)ibv)->mapping)
+		munmap(((struct mock_mr *)(void *)ibv)->mapping, ((struct mock_mr *)(void *)ibv)->mapped);
 	free((struct mock_mr *)(void *)ibv);
 	return 0;
 }

@@ -107,11 +107,13 @@ static unsigned char *fetch(const struct mock_qp *qp, const struct mock_work *wo
 		return bytes;
 	}
 	for (int i = 0; i < work->wr.num_sge; i++) {
-		if (!mock_find_mr(qp->ibv.pd, work->sge[i].lkey, work->sge[i].addr, work->sge[i].length)) {
+		const struct mock_mr *mr = mock_find_mr(qp->ibv.pd, work->sge[i].lkey, work->sge[i].addr, work->sge[i].length);
+
+		if (!mr) {
 			free(bytes);
 			return NULL;
 		}
-		memcpy(bytes + at, (const void *)(uintptr_t)work->sge[i].addr, work->sge[i].length);
+		memcpy(bytes + at, mock_at(mr, work->sge[i].addr), work->sge[i].length);
 		at += work->sge[i].length;
 	}
 	return bytes;
@@ -129,9 +131,9 @@ static enum ibv_wc_status write_to(struct mock_qp *to, const struct mock_work *w
 		return IBV_WC_REM_ACCESS_ERR;
 	}
 	if (mock_script()->seed)
-		place_later(to, (char *)(uintptr_t)at, bytes, work->size);
+		place_later(to, mock_at(mr, at), bytes, work->size);
 	else
-		memcpy((void *)(uintptr_t)at, bytes, work->size);
+		memcpy(mock_at(mr, at), bytes, work->size);
 	return IBV_WC_SUCCESS;
 }
 
