@@ -139,6 +139,9 @@ static void what_cannot_be_opened_is_told(void **state)
 	script->port[0].state = IBV_PORT_DOWN;
 	refuses(SNT_EUNSUPPORTED, "active port");
 	script->port[0].state = IBV_PORT_ACTIVE;
+	script->iwarp = 1;
+	refuses(SNT_EUNSUPPORTED, "none of 1 RDMA devices");
+	script->iwarp = 0;
 	script->port[0].gid_count = 0;
 	refuses(SNT_EUNSUPPORTED, "GID");
 }

@@ -276,18 +276,22 @@ static enum snti_verdict check_pkeys(const struct snti_rdma_port *port, struct s
 /* ---- all ---------------------------------------------------------------- */
 
 /* What all of that comes to. Only of this machine. */
-static enum snti_verdict check_opens(struct snti_finding *finding)
+static enum snti_verdict check_opens(struct snti_port *port, struct snti_finding *finding)
 {
-	static const unsigned char secret[32];
-	const struct snti_port_options options = { .secret = secret, .local_only = 1 };
-	struct snti_port *port = NULL;
-	int status = snti_port_open(&snti_verbs_transport, &options, &port);
-
-	snti_port_close(port);
-	if (status)
+	if (!port)
 		return snti_find(SNTI_WARN, finding, "see the lines above; 'sennit info --settings' shows SNT_VERBS_DEVICES and the others",
 			"%s", snt_error_text());
 	return snti_find(SNTI_WELL, finding, NULL, "a port can be opened: SNT_TRANSPORTS=shm,verbs,tcp uses it");
+}
+
+static enum snti_verdict check_gpus(struct snti_port *port, struct snti_finding *finding)
+{
+	char why[160] = "this build has no verbs";
+
+	if (!port->ops->gpus || port->ops->gpus(port, why, sizeof why))
+		return snti_find(SNTI_WARN, finding, "Linux 5.12 and NVIDIA's open kernel modules (apt-get install nvidia-open), or let "
+			"NCCL copy through the host", "their memory cannot be sent as it is: %s", why);
+	return snti_find(SNTI_WELL, finding, NULL, "their memory can be sent as it is, by dmabuf");
 }
 
 static int tell(const char *name, enum snti_verdict verdict, const struct snti_finding *finding)
@@ -308,6 +312,21 @@ static int check_port(const struct machine *machine, const struct snti_rdma_port
 		failed += tell("rdma mtu", check_mtu(machine, port, &finding), &finding);
 	if (!port->is_ethernet)
 		failed += tell("rdma pkeys", check_pkeys(port, &finding), &finding);
+	return failed;
+}
+
+static int check_use(const struct machine *machine)
+{
+	static const unsigned char secret[32];
+	const struct snti_port_options options = { .secret = secret, .local_only = 1 };
+	struct snti_port *port = NULL;
+	struct snti_finding finding;
+	int failed, opened = !snti_port_open(&snti_verbs_transport, &options, &port);
+
+	failed = tell("rdma use", check_opens(port, &finding), &finding);
+	if (opened && is_there(machine, "/dev/nvidiactl"))
+		failed += tell("rdma gpus", check_gpus(port, &finding), &finding);
+	snti_port_close(port);
 	return failed;
 }
 
@@ -332,6 +351,6 @@ int snti_doctor_rdma(const char *root)
 	for (int i = 0; i < machine.rdma.count; i++)
 		failed += check_port(&machine, &machine.rdma.ports[i]);
 	if (!*root && machine.rdma.devices)
-		failed += tell("rdma use", check_opens(&finding), &finding);
+		failed += check_use(&machine);
 	return failed;
 }

@@ -114,9 +114,18 @@ static uint64_t consider(struct verbs_device *device, uint8_t port)
 	return 1 + verbs_device_mbps(device) + ((uint64_t)gid_worth(&device->gid) << 32);
 }
 
+/* iWARP has no write with immediate data, which is how the end of data is told. */
+static int is_iwarp(struct ibv_device *from)
+{
+	if (from->transport_type != IBV_TRANSPORT_IWARP)
+		return 0;
+	snti_log(SNT_LOG_INFO, "verbs: %s is not used: iWARP has no write with immediate data", verbs_calls.ibv_get_device_name(from));
+	return 1;
+}
+
 static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth)
 {
-	struct verbs_device device = { .context = verbs_calls.ibv_open_device(from) };
+	struct verbs_device device = { .context = is_iwarp(from) ? NULL : verbs_calls.ibv_open_device(from) };
 	int kept = 0;
 
 	if (!device.context)

@@ -44,6 +44,7 @@ struct mock_script {
 	enum ibv_wc_status status;
 	uint32_t vendor;
 	int no_resize;
+	int iwarp;                      /* the first device is iWARP's */
 	int no_dmabufs;                 /* the device takes none */
 	int cut;                        /* nothing gets through */
 	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */

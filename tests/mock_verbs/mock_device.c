@@ -105,6 +105,7 @@ struct ibv_device **ibv_get_device_list(int *count)
 
 	for (int i = 0; list && i < script.devices; i++) {
 		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
+		devices[i].transport_type = script.iwarp && !i ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
 		list[i] = &devices[i];
 	}
 	if (count)
