@@ -68,12 +68,18 @@
 	  "Index in the port's GID table; empty chooses RoCE v2 over IPv4, then IPv6, then what there is.") \
 	X(verbs_mtu,    number, "SNT_VERBS_MTU",   "0",     0, 4096, \
 	  "Bytes of an RDMA packet at most; 0: as the ports of both sides allow.") \
-	X(verbs_pkey,   number, "SNT_VERBS_PKEY",  "0",     0, 65535, \
-	  "Index in the port's P_Key table.") \
+	X(verbs_pkey,   text,   "SNT_VERBS_PKEY",  "",      0, 0, \
+	  "RDMA partition: 0x8001, or an index in the port's P_Key table; empty chooses the first that both sides are in.") \
 	X(verbs_level,  number, "SNT_VERBS_SERVICE_LEVEL", "0", 0, 15, \
-	  "InfiniBand service level of RDMA traffic.") \
+	  "InfiniBand service level of RDMA traffic; 0: as the other side has it.") \
 	X(verbs_class,  number, "SNT_VERBS_TRAFFIC_CLASS", "0", 0, 255, \
-	  "Traffic class of RDMA traffic; over RoCE the IP header's DSCP times 4.") \
+	  "Traffic class of RDMA traffic; over RoCE the IP header's DSCP times 4; 0: as the other side has it.") \
+	X(verbs_rate,   number, "SNT_VERBS_RATE",  "0",     0, 1000, \
+	  "Gbit/s at which an RDMA queue pair sends at most, where the device can; 0: on InfiniBand no faster than the peer's port.") \
+	X(verbs_ece,    number, "SNT_VERBS_ECE",   "1",     0, 1, \
+	  "1: RDMA devices of both sides agree on enhancements of their queue pairs, where they have any.") \
+	X(verbs_connect, text,  "SNT_VERBS_CONNECT", "direct", 0, 0, \
+	  "direct: RDMA queue pairs are connected by sennit alone; cm: through librdmacm, where RoCE has IP addresses.") \
 	X(verbs_timeout, number, "SNT_VERBS_TIMEOUT", "0",  0, 31, \
 	  "How long a packet's acknowledgement is awaited, 4.096 us times 2 to this power, 8 times; 0: from SNT_TIMEOUT, at most 17.") \
 	X(verbs_qps,    number, "SNT_VERBS_QPS",   "2",     1, 8, \

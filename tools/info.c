@@ -73,7 +73,7 @@ static void show_rdma(void)
 {
 	struct snti_rdma rdma;
 
-	snti_rdma_look(&rdma);
+	snti_rdma_look(&rdma, "");
 	if (rdma.active)
 		printf("rdma         %s; %d active ports\n", rdma.first, rdma.active);
 	else

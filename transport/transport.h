@@ -25,6 +25,10 @@ struct snti_memory {
 	char *base;
 	size_t size;
 	int fd;                 /* a sealed memfd */
+	/* Of a GPU, which the processor must not touch: only what a transport has pinned travels, and nothing is folded. */
+	int is_gpu;
+	int dmabuf;             /* with it: a descriptor, used while pin runs, that has base at offset; -1: the driver is asked */
+	uint64_t offset;
 };
 
 /* How a message travels. The caller fills in the first part and leaves all of
@@ -34,7 +38,7 @@ struct snti_xfer {
 	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
-	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; else NULL */
+	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; both: if a GPU's; else NULL */
 	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
 	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with
 	 * arriving_left arriving[i] fold operand[i]. operand may equal data. */
@@ -130,7 +134,10 @@ struct snti_transport {
 	 * completed before is still delivered. */
 	void (*hang_up)(struct snti_conn *conn);
 
-	/* Let the device know memory before it is used; unset: nothing to do. */
+	/* Whether pin takes memory of GPUs on this port, tried out: 0, or SNT_EUNSUPPORTED and why in @text. Unset: no. */
+	int  (*gpus)(struct snti_port *port, char *text, size_t size);
+	/* Let the device know memory before it is used, by one thread at a time; unset: nothing to do. Memory is unpinned
+	 * before it is freed, when no message uses it. */
 	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
 	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "transport/gpu.h"
 
 static struct snti_xfer *find_posted(struct verbs_conn *conn, uint64_t lane)
 {
@@ -110,8 +111,13 @@ static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, s
 
 static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *bytes)
 {
-	snti_land(xfer, 0, bytes, xfer->size);
-	verbs_finish(conn, xfer, 0);
+	int status = 0;
+
+	if (xfer->memory && xfer->memory->is_gpu)
+		status = snti_gpu_copy(xfer->data, bytes, xfer->size);
+	else
+		snti_land(xfer, 0, bytes, xfer->size);
+	verbs_finish(conn, xfer, status);
 }
 
 /* ---- frames ------------------------------------------------------------- */
@@ -257,11 +263,15 @@ int verbs_recv(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct verbs_conn *conn = (struct verbs_conn *)base;
 	struct verbs_entry *entry;
+	int unfit;
 
 	if (base->status == SNT_BUSY)
 		return SNTI_AGAIN;
 	if (!conn->entries)
 		return base->status;
+	unfit = verbs_gpu_check(conn, xfer);
+	if (unfit)
+		return unfit;
 	entry = find_entry(conn, xfer->lane);
 	if (entry) {
 		claim(conn, entry, xfer);

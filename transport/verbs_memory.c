@@ -103,6 +103,7 @@ int verbs_memory_open(struct verbs_port *port)
 	int status;
 
 	snti_list_init(&port->regions);
+	snti_list_init(&port->pins);
 	port->block = settings->verbs_block & ~(size_t)(LINE - 1);
 	port->stride = (sizeof(struct verbs_message) + settings->verbs_eager + LINE - 1) & ~(size_t)(LINE - 1);
 	if (get(port, frames * port->stride, 0, &port->frame_memory, &port->frame_mr))
@@ -113,18 +114,21 @@ int verbs_memory_open(struct verbs_port *port)
 	return status ? status : get_blocks(port, &port->landing, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 }
 
-static void drop_region(struct verbs_port *port, struct verbs_region *region)
+void verbs_region_drop(struct verbs_port *port, struct verbs_region *region)
 {
 	snti_list_remove(&region->link);
-	port->region_count--;
+	port->region_count -= !region->pinned;
 	verbs_calls.ibv_dereg_mr(region->mr);
 	free(region);
 }
 
 void verbs_memory_close(struct verbs_port *port)
 {
-	while (port->regions.next && !snti_list_empty(&port->regions))
-		drop_region(port, snti_container(port->regions.next, struct verbs_region, link));
+	struct snti_link *lists[] = { &port->regions, &port->pins };
+
+	for (int i = 0; i < 2; i++)
+		while (lists[i]->next && !snti_list_empty(lists[i]))
+			verbs_region_drop(port, snti_container(lists[i]->next, struct verbs_region, link));
 	for (unsigned i = 0; i < port->slab_count; i++)
 		put(&port->slabs[i].base, &port->slabs[i].mr);
 	free(port->slabs);
@@ -230,7 +234,7 @@ static void sweep(struct verbs_port *port)
 		if (region->users)
 			left = 1;
 		else
-			drop_region(port, region);
+			verbs_region_drop(port, region);
 	}
 	if (!left)
 		port->shared_changes = now;
@@ -253,7 +257,7 @@ static void make_room(struct verbs_port *port)
 		struct verbs_region *region = snti_container(link, struct verbs_region, link);
 
 		if (!region->users) {           /* the one that was used longest ago */
-			drop_region(port, region);
+			verbs_region_drop(port, region);
 			return;
 		}
 	}
@@ -287,9 +291,13 @@ static struct verbs_region *add_region(struct verbs_port *port, uint64_t id, voi
 /* Only snt_alloc memory stays registered: of other memory nobody would tell that it has gone and come again. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote)
 {
-	struct snti_memory *memory = size ? snti_shared_find(data, size) : NULL;
-	struct verbs_region *region = NULL;
+	struct verbs_region *region = verbs_pinned(port, data, size);
+	struct snti_memory *memory = size && !region ? snti_shared_find(data, size) : NULL;
 
+	if (region) {
+		region->users++;
+		return region;
+	}
 	sweep(port);
 	if (memory) {
 		region = find_region(port, memory->id, remote);
@@ -308,6 +316,6 @@ struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_
 
 void verbs_region_put(struct verbs_port *port, struct verbs_region *region)
 {
-	if (region && --region->users == 0 && !region->id)
-		drop_region(port, region);
+	if (region && --region->users == 0 && !region->id && !region->pinned)
+		verbs_region_drop(port, region);
 }

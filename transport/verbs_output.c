@@ -213,8 +213,11 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (conn->dying)
 		return SNTI_AGAIN;
 
-	int eager = goes_eagerly(conn, xfer->size);
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = verbs_gpu_check(conn, xfer), eager;
 
+	if (unfit)
+		return unfit;
+	eager = !is_gpu && goes_eagerly(conn, xfer->size);
 	/* Most small messages: nothing waits before it, and it is gone before it is anybody's. */
 	if (eager && snti_list_empty(&conn->pending)) {
 		int posted = post_eager(conn, xfer);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_poll.c - what the device tells: completions, events; and sleeping until it does. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -92,6 +93,7 @@ int verbs_harvest(struct verbs_port *port)
 
 /* ---- events ------------------------------------------------------------- */
 
+/* Nothing that waits on a port that failed will come any more. */
 static void fail_all(struct verbs_port *port, int status)
 {
 	port->failed = status;
@@ -119,7 +121,7 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 {
 	char gid[VERBS_GID_TEXT];
 
-	if (verbs_device_refresh(&port->device))
+	if (verbs_device_refresh(&port->device) || verbs_path_keys(&port->device))
 		return;
 	port->down_until = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
@@ -165,6 +167,7 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 	case IBV_EVENT_PORT_ACTIVE:
 	case IBV_EVENT_GID_CHANGE:
 	case IBV_EVENT_LID_CHANGE:
+	case IBV_EVENT_PKEY_CHANGE:
 		if (number == port->device.port)
 			refresh(port, type);
 		break;
@@ -239,6 +242,8 @@ static int look_aside(struct verbs_port *port)
 			read_channel(port);
 		else if (events[i].data.u32 == 2)
 			read_events(port);
+		else if (events[i].data.u32 == 3)
+			verbs_cm_events(port);
 	}
 	check_down(port);
 	return talk(port);
@@ -283,7 +288,10 @@ int verbs_poll(struct snti_port *base)
 		sweep_lingering(port);
 	if (port->hurry || port->setting_up || ++port->turn % ASIDE_EVERY == 0)
 		more = look_aside(port);
-	return port->failed ? port->failed : did + more;
+	if (!port->failed)
+		return did + more;
+	fail_all(port, port->failed);
+	return port->failed;
 }
 
 int verbs_arm(struct snti_port *base)
