@@ -5,7 +5,6 @@
  * host, so that ranks of this process are on different hosts.
  */
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -24,7 +23,7 @@
 #include <cmocka.h>
 
 #include "collectives/ports.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 
 #define RANKS 4
 #define NO_DEVICE MOCK_NONE
@@ -272,14 +271,11 @@ static int may_mount(const char *path)
 
 static void load_mock(void)
 {
-	void *library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
-	struct mock_script *(*find)(void) = NULL;
+	struct mock_script *script = mock_find(NULL);
 
-	assert_non_null(library);
-	*(void **)&find = dlsym(library, "mock_script");
-	*(void **)&see_only = dlsym(library, "mock_only");
-	assert_non_null(find);
-	find()->devices = RANKS;
+	assert_non_null(script);
+	*(void **)&see_only = dlsym(mock_library(), "mock_only");
+	script->devices = RANKS;
 	snti_rdma_folder = "/proc";     /* anything with something in it */
 }
 

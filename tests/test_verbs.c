@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_verbs.c - the conformance tests on the verbs transport over the mock's devices, as they are and as fabrics may be. */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +7,7 @@
 #include <unistd.h>
 
 #include "tests/conformance.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 
 static struct mock_script *script;
 
@@ -56,20 +55,13 @@ static int run(const struct variant *variant)
  * uses the system's libibverbs and what devices there are. */
 int main(int argc, char **argv)
 {
-	void *library;
-	struct mock_script *(*find)(void);
 	int failed = 0;
 
 	if (argc > 1 && !strcmp(argv[1], "device"))
 		return conformance_run(&snti_verbs_transport);
-	library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
-	if (library)
-		*(void **)&find = dlsym(library, "mock_script");
-	if (!library || !find) {
-		printf("no mock of libibverbs: %s\n", dlerror());
+	script = mock_find(NULL);
+	if (!script)
 		return 1;
-	}
-	script = find();
 	if (argc > 1)
 		return run(&variants[(size_t)atoi(argv[1]) % (sizeof(variants) / sizeof(*variants))]);
 	for (size_t i = 0; i < sizeof(variants) / sizeof(*variants); i++) {

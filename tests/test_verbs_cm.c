@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_verbs_cm.c - queue pairs connected through librdmacm: for whom, what goes wrong, and who is turned away. */
-#include <dlfcn.h>
 #include <stdio.h>
 
 #include <rdma/rdma_cma.h>
 
 #include "base/settings.h"
 #include "tests/conformance_parts.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 #include "transport/verbs.h"
 
 static struct mock_script *script;
@@ -189,21 +188,14 @@ static void ports_without_an_address_are_refused(void **state)
 
 static int find_mock(void)
 {
-	void *library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
 	void *manager = dlopen("tests/mock_verbs/.libs/librdmacm.so.1", RTLD_NOW | RTLD_LOCAL);
-	struct mock_script *(*find)(void) = NULL;
 
-	if (library && manager) {
-		*(void **)&find = dlsym(library, "mock_script");
-		*(void **)&reset = dlsym(library, "mock_reset");
+	script = mock_find(&reset);
+	if (manager)
 		*(void **)&knock = dlsym(manager, "mock_cm_knock");
-	}
-	if (!find || !reset || !knock) {
-		printf("no mock of libibverbs and librdmacm: %s\n", dlerror());
-		return 0;
-	}
-	script = find();
-	return 1;
+	if (!knock)
+		printf("no mock of librdmacm: %s\n", dlerror());
+	return script && knock;
 }
 
 int main(void)

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_verbs_faults.c - on the mock: what messages are made of, and what goes wrong with devices, which ends in recovery or in an
- * error that says what. */
-#include <dlfcn.h>
-#include <stdio.h>
+/* test_verbs_faults.c - on the mock: what goes wrong with devices ends in recovery or in an error that says what. */
 
 #include "base/log.h"
 #include "tests/conformance_parts.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 #include "transport/shared.h"
 #include "transport/verbs.h"
 
@@ -91,44 +88,6 @@ static void talk_in_vain(struct pair *p, size_t size)
 		assert_filled(in, size, 1);
 	free(out);
 	free(in);
-}
-
-/* ---- opcodes ------------------------------------------------------------ */
-
-/* What a message of @size each way takes: writes with immediate, other writes; and sends, at most. */
-static void takes(struct pair *p, size_t size, unsigned immediates, unsigned writes, unsigned sends)
-{
-	struct mock_script before = *script;
-
-	talk(p, size);
-	assert_int_equal(script->immediates - before.immediates, 2 * immediates);
-	assert_int_equal(script->writes - before.writes, 2 * writes);
-	if (script->sends - before.sends > 2 * sends)
-		fail_msg("%zu bytes each way took %u sends, not %u at most", size, script->sends - before.sends, 2 * sends);
-}
-
-/* Small ones are one send. Larger ones are asked for, and written with an immediate at the end of each piece: a block,
- * or a queue pair's part of what is registered. */
-static void large_messages_are_written_with_immediate(void **state)
-{
-	struct pair *p = *state;
-
-	talk(p, 8);
-	takes(p, 8, 0, 0, 1);
-	takes(p, 8 << 10, 0, 0, 1);
-	takes(p, (8 << 10) + 1, 1, 0, 3);       /* request, announcement, and once in a while credit */
-	takes(p, 200 << 10, 4, 0, 6);
-	takes(p, LARGE, 2, 0, 3);
-}
-
-/* Where routes adapt, the data goes first, and the immediate behind it carries none. */
-static void the_immediate_goes_behind_where_routes_adapt(void **state)
-{
-	struct pair *p = *state;
-
-	for (int i = 0; i < 2; i++)
-		((struct verbs_port *)p->port[i])->device.unordered = 1;
-	takes(p, LARGE, 2, 2, 3);
 }
 
 /* ---- choice ------------------------------------------------------------- */
@@ -334,7 +293,7 @@ static void a_shared_receive_queue_without_room_refuses(void **state)
 	struct pair p[3];
 
 	(void)state;
-	script->max_srq_wr = 2 * VERBS_WINDOW;
+	script->max_srq_wr = 2 * VERBS_SLAB;
 	memset(p, 0, sizeof(p));
 	open_ports(&p[0]);
 	for (int i = 0; i < 3; i++) {
@@ -343,7 +302,7 @@ static void a_shared_receive_queue_without_room_refuses(void **state)
 		until(&p[i], p[i].conn[0]->status < 0 || p[i].conn[1]->status < 0 || is_up(&p[i]));
 		assert_int_equal(p[i].conn[0]->status < 0 || p[i].conn[1]->status < 0, i == 2);
 	}
-	expect_text("shared receive queue of mock0 holds 48 buffers");
+	expect_text("shared receive queue of mock0 holds 50 buffers");
 	/* Whoever leaves makes room. */
 	for (int k = 0; k < 2; k++) {
 		snti_conn_close(p[2].conn[k]);
@@ -665,21 +624,10 @@ static void an_event_of_a_queue_pair_fails_its_connection(void **state)
 
 static int find_mock(void)
 {
-	void *library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
-	struct mock_script *(*find)(void) = NULL;
-
-	if (library) {
-		*(void **)&find = dlsym(library, "mock_script");
-		*(void **)&reset = dlsym(library, "mock_reset");
-		*(void **)&tell = dlsym(library, "mock_event");
-		*(void **)&break_qps = dlsym(library, "mock_break_qps");
-	}
-	if (!find || !reset || !tell || !break_qps) {
-		printf("no mock of libibverbs: %s\n", dlerror());
-		return 0;
-	}
-	script = find();
-	return 1;
+	script = mock_find(&reset);
+	*(void **)&tell = dlsym(mock_library(), "mock_event");
+	*(void **)&break_qps = dlsym(mock_library(), "mock_break_qps");
+	return script && tell && break_qps;
 }
 
 /* "device" uses the system's libibverbs and what devices there are, for what can be done to those. */
@@ -691,8 +639,6 @@ int main(int argc, char **argv)
 #define alone(test) cmocka_unit_test_setup_teardown(test, plain, plain_end)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, done_with)
 	const struct CMUnitTest tests[] = {
-		paired(large_messages_are_written_with_immediate),
-		paired(the_immediate_goes_behind_where_routes_adapt),
 		alone(the_best_port_and_address_are_chosen),
 		alone(what_cannot_be_opened_is_told),
 		alone(other_networks_are_not_reached),

@@ -3,13 +3,12 @@
  * ends a processor that touches it.
  */
 #include <dirent.h>
-#include <dlfcn.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
 #include "tests/conformance_parts.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 #include "transport/verbs.h"
 
 enum { LARGE = 3 << 20, AT = 128 };
@@ -286,18 +285,10 @@ int main(void)
 		paired(a_device_without_dmabufs_says_so),
 		paired(memory_unpinned_in_use_stays_until_the_end),
 	};
-	void *library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
-	struct mock_script *(*find)(void) = NULL;
 
-	if (library) {
-		*(void **)&find = dlsym(library, "mock_script");
-		*(void **)&reset = dlsym(library, "mock_reset");
-	}
-	if (!find || !reset) {
-		printf("no mock of libibverbs: %s\n", dlerror());
+	script = mock_find(&reset);
+	if (!script)
 		return 1;
-	}
-	script = find();
 	setenv("SNT_LOG", "0", 0);
 	wire = &snti_verbs_transport;
 	return cmocka_run_group_tests_name("verbs without GPUs", without, NULL, NULL) +

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_verbs_path.c - how a conn's packets travel: partitions, classes, rates, MTU and enhancements, on two unlike devices. */
-#include <dlfcn.h>
 #include <stdio.h>
 
 #include "base/log.h"
 #include "base/settings.h"
 #include "tests/conformance_parts.h"
-#include "tests/mock_verbs/mock.h"
+#include "tests/mock_verbs/find.h"
 #include "transport/verbs.h"
 
 static struct mock_script *script;
@@ -338,20 +337,9 @@ static void enhancements_are_those_that_both_can(void **state)
 
 static int find_mock(void)
 {
-	void *library = dlopen("tests/mock_verbs/.libs/libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
-	struct mock_script *(*find)(void) = NULL;
-
-	if (library) {
-		*(void **)&find = dlsym(library, "mock_script");
-		*(void **)&reset = dlsym(library, "mock_reset");
-		*(void **)&tell = dlsym(library, "mock_event");
-	}
-	if (!find || !reset || !tell) {
-		printf("no mock of libibverbs: %s\n", dlerror());
-		return 0;
-	}
-	script = find();
-	return 1;
+	script = mock_find(&reset);
+	*(void **)&tell = dlsym(mock_library(), "mock_event");
+	return script && tell;
 }
 
 int main(void)
