@@ -37,7 +37,7 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 static void tune(const struct tcp_port *port, int fd)
 {
 	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
-	int probe_s = timeout / 3000 ? timeout / 3000 : 1;
+	int probe_s = timeout / 3000 ? timeout / 3000 : 1, class = port->traffic_class;
 
 	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up; probes, as
 	 * who only receives sends nothing that could stay unanswered. */
@@ -46,6 +46,11 @@ static void tune(const struct tcp_port *port, int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &probe_s, sizeof probe_s);
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof probe_s);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	if (class) {
+		/* Both, as a socket of version 6 carries version 4 as well. */
+		setsockopt(fd, IPPROTO_IP, IP_TOS, &class, sizeof class);
+		setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &class, sizeof class);
+	}
 }
 
 static int listen_on(struct tcp_port *port, const void *address, socklen_t size)

@@ -71,6 +71,7 @@ struct verbs_device {
 	uint8_t port;
 	uint8_t gid_index;
 	uint8_t inline_most;            /* asked for; what the device grants is in the link */
+	uint8_t traffic_class, level;
 	uint8_t unordered;              /* routes adapt: data and the immediate behind it travel apart */
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
@@ -79,8 +80,9 @@ struct verbs_device {
 
 #define VERBS_GID_TEXT 64
 
-/* Opens the best active port that the settings allow. */
-int verbs_device_open(struct verbs_device *device);
+/* Opens the best active port that the options or the settings allow. */
+int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options);
+int verbs_devices(struct snti_device *devices, int most);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
 void verbs_device_close(struct verbs_device *device);

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,27 +106,35 @@ static uint64_t rate(const struct verbs_device *device)
 }
 
 /* The port's rate when it can be used; then @device is filled in, except that it is kept open only if it wins. */
-static uint64_t consider(struct verbs_device *device, uint8_t port)
+static uint64_t consider(struct verbs_device *device, uint8_t port, const char *allowed)
 {
 	device->port = port;
-	if (!is_allowed(snti_settings()->verbs_devices, device->name, port) || verbs_device_refresh(device))
+	if (!is_allowed(allowed, device->name, port) || verbs_device_refresh(device))
 		return 0;
 	/* An address that can be routed counts for more than a faster port without. */
 	return rate(device) + ((uint64_t)gid_worth(&device->gid) << 32);
 }
 
-static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth)
+static int look_into(struct ibv_device *from, struct verbs_device *device)
 {
-	struct verbs_device device = { .context = verbs_calls.ibv_open_device(from) };
+	*device = (struct verbs_device){ .context = verbs_calls.ibv_open_device(from) };
+	if (!device->context)
+		return -1;
+	snprintf(device->name, sizeof(device->name), "%s", verbs_calls.ibv_get_device_name(from));
+	if (verbs_calls.ibv_query_device(device->context, &device->limits) || device->limits.max_srq < 1)
+		device->limits.phys_port_cnt = 0;
+	return 0;
+}
+
+static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth, const char *allowed)
+{
+	struct verbs_device device;
 	int kept = 0;
 
-	if (!device.context)
+	if (look_into(from, &device))
 		return worth;
-	snprintf(device.name, sizeof(device.name), "%s", verbs_calls.ibv_get_device_name(from));
-	if (verbs_calls.ibv_query_device(device.context, &device.limits) || device.limits.max_srq < 1)
-		device.limits.phys_port_cnt = 0;
 	for (uint8_t port = 1; port <= device.limits.phys_port_cnt; port++) {
-		uint64_t mine = consider(&device, port);
+		uint64_t mine = consider(&device, port, allowed);
 
 		if (mine <= worth)
 			continue;
@@ -140,37 +149,103 @@ static uint64_t consider_device(struct ibv_device *from, struct verbs_device *be
 	return worth;
 }
 
-static void read_settings(struct verbs_device *device)
+static void read_settings(struct verbs_device *device, const uint8_t *class)
 {
 	uint64_t adaptive = snti_settings()->verbs_adaptive;
+	int is_ethernet = device->attr.link_layer == IBV_LINK_LAYER_ETHERNET;
 
-	device->unordered = adaptive == 2 ? device->attr.link_layer != IBV_LINK_LAYER_ETHERNET : adaptive == 1;
+	device->unordered = adaptive == 2 ? !is_ethernet : adaptive == 1;
 	device->inline_most = 220;
+	device->traffic_class = (uint8_t)snti_settings()->verbs_class;
+	device->level = (uint8_t)snti_settings()->verbs_level;
+	if (class && is_ethernet)
+		device->traffic_class = *class;
+	else if (class)
+		device->level = *class & 15;
 }
 
-int verbs_device_open(struct verbs_device *device)
+/* The library's list, or NULL with the reason noted. */
+static struct ibv_device **list_devices(int *count)
 {
-	const char *why, *allowed = snti_settings()->verbs_devices;
 	struct ibv_device **list;
-	int count = 0;
+	const char *why;
+
+	*count = 0;
+	if (verbs_load(&why)) {
+		snti_fail(SNT_EUNSUPPORTED, "verbs: %s", why);
+		return NULL;
+	}
+	list = verbs_calls.ibv_get_device_list(count);
+	if (list && *count)
+		return list;
+	if (list)
+		verbs_calls.ibv_free_device_list(list);
+	snti_fail(SNT_EUNSUPPORTED, "verbs: no RDMA device");
+	return NULL;
+}
+
+static int no_port(int count, const char *allowed)
+{
+	return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
+			 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+}
+
+int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options)
+{
+	const char *allowed = options->device ? options->device : snti_settings()->verbs_devices;
+	struct ibv_device **list;
+	int count;
 	uint64_t worth = 0;
 
-	if (verbs_load(&why))
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", why);
-	list = verbs_calls.ibv_get_device_list(&count);
-	if (!list || !count) {
-		if (list)
-			verbs_calls.ibv_free_device_list(list);
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: no RDMA device");
-	}
+	list = list_devices(&count);
+	if (!list)
+		return SNT_EUNSUPPORTED;
 	for (int i = 0; i < count; i++)
-		worth = consider_device(list[i], device, worth);
+		worth = consider_device(list[i], device, worth, allowed);
 	verbs_calls.ibv_free_device_list(list);
+	if (!worth && options->device)
+		return snti_fail(SNT_EDEVICE, "verbs: %s is not up with a GID any more", options->device);
 	if (!worth)
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
-				 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
-	read_settings(device);
+		return no_port(count, allowed);
+	read_settings(device, options->traffic_class);
 	return 0;
+}
+
+static void describe(const struct verbs_device *device, struct snti_device *to)
+{
+	char path[128], real[PATH_MAX];
+
+	*to = (struct snti_device){ .guid = device->limits.sys_image_guid, .number = device->port,
+		.speed_mbps = (int)(rate(device) - 1) * 100 };
+	if (device->limits.phys_port_cnt > 1)
+		snprintf(to->name, sizeof(to->name), "%.27s:%u", device->name, device->port);
+	else
+		snprintf(to->name, sizeof(to->name), "%s", device->name);
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/device", device->name);
+	if (realpath(path, real) && strlen(real) < sizeof(to->path))
+		strcpy(to->path, real);
+}
+
+int verbs_devices(struct snti_device *devices, int most)
+{
+	const char *allowed = snti_settings()->verbs_devices;
+	struct verbs_device device;
+	struct ibv_device **list;
+	int count, found = 0;
+
+	list = list_devices(&count);
+	if (!list)
+		return SNT_EUNSUPPORTED;
+	for (int i = 0; i < count; i++) {
+		if (look_into(list[i], &device))
+			continue;
+		for (uint8_t port = 1; port <= device.limits.phys_port_cnt && found < most; port++)
+			if (consider(&device, port, allowed))
+				describe(&device, &devices[found++]);
+		verbs_device_close(&device);
+	}
+	verbs_calls.ibv_free_device_list(list);
+	return found ? found : no_port(count, allowed);
 }
 
 void verbs_device_close(struct verbs_device *device)

@@ -10,7 +10,6 @@
 #include "base/random.h"
 #include "base/settings.h"
 
-#define RETRIES 7
 #define RNR_RETRIES 6             /* 7 would mean for ever; credit keeps it from happening at all */
 #define RNR_TIMER 12              /* 0.64 ms */
 #define TIMEOUT_MOST 17           /* 0.54 s a try: a link that flaps for 4 s does no harm */
@@ -159,7 +158,7 @@ static uint8_t ack_timeout(void)
 
 	if (settings->verbs_timeout)
 		return (uint8_t)settings->verbs_timeout;
-	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (RETRIES + 1) > settings->timeout_ms * 1000000 / 2)
+	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (settings->verbs_retries + 1) > settings->timeout_ms * 1000000 / 2)
 		exponent--;
 	return exponent;
 }
@@ -176,20 +175,19 @@ static int to_init(struct verbs_port *port, struct ibv_qp *qp, int access)
 static int to_receive(struct verbs_conn *conn, struct ibv_qp *qp, uint32_t theirs, uint32_t psn)
 {
 	const struct verbs_device *device = &verbs_port_of(conn)->device;
-	const struct snti_settings *settings = snti_settings();
 	uint32_t mtu = conn->mine.mtu < conn->theirs.mtu ? conn->mine.mtu : conn->theirs.mtu;
 	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTR, .path_mtu = (enum ibv_mtu)mtu, .dest_qp_num = theirs, .rq_psn = psn,
 		.min_rnr_timer = RNR_TIMER, .max_dest_rd_atomic = 1 };
 
 	attr.ah_attr.port_num = device->port;
-	attr.ah_attr.sl = (uint8_t)settings->verbs_level;
+	attr.ah_attr.sl = device->level;
 	attr.ah_attr.dlid = (uint16_t)conn->theirs.lid;
 	attr.ah_attr.is_global = device->attr.link_layer == IBV_LINK_LAYER_ETHERNET ||
 		memcmp(conn->mine.gid, conn->theirs.gid, 8) != 0;
 	memcpy(attr.ah_attr.grh.dgid.raw, conn->theirs.gid, sizeof(conn->theirs.gid));
 	attr.ah_attr.grh.sgid_index = device->gid_index;
 	attr.ah_attr.grh.hop_limit = HOPS;
-	attr.ah_attr.grh.traffic_class = (uint8_t)settings->verbs_class;
+	attr.ah_attr.grh.traffic_class = device->traffic_class;
 	attr.ah_attr.grh.flow_label = ((qp->qp_num ^ theirs) * 0x9E3779B1u) >> 12;
 	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
 					 IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
@@ -197,7 +195,7 @@ static int to_receive(struct verbs_conn *conn, struct ibv_qp *qp, uint32_t their
 
 static int to_send(struct ibv_qp *qp, uint32_t psn)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTS, .sq_psn = psn, .timeout = ack_timeout(), .retry_cnt = RETRIES,
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTS, .sq_psn = psn, .timeout = ack_timeout(), .retry_cnt = (uint8_t)snti_settings()->verbs_retries,
 		.rnr_retry = RNR_RETRIES, .max_rd_atomic = 1 };
 
 	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |

@@ -123,21 +123,23 @@ static void no_device_handle(struct nccl_device_handle **handle)
 static int connect_8(int device, void *handle, void **send_comm, struct nccl_device_handle **device_handle)
 {
 	no_device_handle(device_handle);
-	return snti_nccl_connect(common, device, handle, send_comm);
+	return snti_nccl_connect(common, device, -1, handle, send_comm);
 }
 
 static int connect_10(int device, struct nccl_comm_config *config, void *handle, void **send_comm,
 		      struct nccl_device_handle **device_handle)
 {
-	(void)config;
-	return connect_8(device, handle, send_comm, device_handle);
+	int traffic_class = config && config->traffic_class <= UINT8_MAX ? config->traffic_class : -1;
+
+	no_device_handle(device_handle);
+	return snti_nccl_connect(common, device, traffic_class, handle, send_comm);
 }
 
 static int connect_11(void *context, int device, void *handle, void **send_comm,
 		      struct nccl_device_handle **device_handle)
 {
 	no_device_handle(device_handle);
-	return snti_nccl_connect(context, device, handle, send_comm);
+	return snti_nccl_connect(context, device, ((struct snti_nccl_context *)context)->traffic_class, handle, send_comm);
 }
 
 static int accept_any(void *listen_comm, void **recv_comm, struct nccl_device_handle **device_handle)
