@@ -239,19 +239,27 @@ static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *ha
 	return snti_conn_open(comm->port, NULL, &address, comm->ident, -1, &comm->conn);
 }
 
-/* Says who it is; 0 when that is on its way. */
+/* Says who it is, once. */
 static int greet(struct snti_nccl_comm *comm)
 {
 	struct snti_nccl_greeting *greeting = &comm->greeting;
+	int status;
 
+	if (comm->greeting_xfer.data)
+		return 0;
 	greeting->protocol = PROTOCOL;
 	greeting->pid = (uint32_t)getpid();
 	own_host(greeting->host, sizeof greeting->host);
-	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE };
-	return snti_send(comm->conn, &comm->greeting_xfer);
+	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE,
+		.status = SNT_BUSY };
+	status = snti_send(comm->conn, &comm->greeting_xfer);
+	if (status)
+		comm->greeting_xfer.data = NULL;
+	return status == SNTI_AGAIN ? SNT_BUSY : status;
 }
 
-/* 0: up; SNT_BUSY; or why not. */
+/* 0: up; SNT_BUSY; or why not. Not before the greeting has left: some wires move only when asked, and nobody asks an
+ * idle comm, while the peer cannot accept without. */
 static int go_on_connecting(struct snti_nccl_comm *comm)
 {
 	int status = snti_nccl_poll(comm);
@@ -259,8 +267,10 @@ static int go_on_connecting(struct snti_nccl_comm *comm)
 	if (status || comm->conn->status)
 		return status ? status : comm->conn->status;
 	status = greet(comm);
-	if (status == SNTI_AGAIN)
-		return SNT_BUSY;
+	if (!status)
+		status = comm->greeting_xfer.status;
+	if (!status)
+		status = comm->port->ops->flush(comm->conn);
 	return status ? status : snti_nccl_prepare(comm);
 }
 
