@@ -16,8 +16,10 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "plugin", "FILE", "the plugin: a path, a file name, or what stands between libnccl-net- and .so" },
 	{ "version", "N", "only this version of the interface, 8 to 12 [all that the plugin has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
-	{ "device", "N", "the device to use [0]" },
+	{ "device", "N[,M]", "the device to use, and another one for rank 1 [0]" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
+	{ "threads", NULL, "both ranks in one process, without the scenarios that need two" },
+	{ "second", "NAME=VALUE", "an environment variable of rank 1 alone" },
 	{ "seed", "N", "where the random shapes begin [1]" },
 	{ "schedules", "N", "how many random schedules, for each version [100]" },
 	{ "messages", "N", "how many messages 'soak' sends each way [100000]" },
@@ -68,6 +70,21 @@ static int take_number(const char *name, const char *text, uint64_t least, uint6
 	return SNTI_EXIT_USAGE;
 }
 
+static int take_devices(const char *text, int devices[2])
+{
+	char more;
+	int count = sscanf(text, "%d,%d%c", &devices[0], &devices[1], &more);
+
+	if (count == 1 && !strchr(text, ','))
+		devices[1] = devices[0];
+	else if (count != 2)
+		devices[0] = -1;
+	if (devices[0] >= 0 && devices[1] >= 0)
+		return 0;
+	fprintf(stderr, "sennit nccl-check: --device: '%s' is not N or N,M\n", text);
+	return SNTI_EXIT_USAGE;
+}
+
 static int take(struct host_options *options, const char *name, const char *text)
 {
 	uint64_t number = 0;
@@ -79,6 +96,10 @@ static int take(struct host_options *options, const char *name, const char *text
 		options->scenario = text;
 	else if (!strcmp(name, "netns"))
 		options->namespaces = text;
+	else if (!strcmp(name, "second"))
+		options->second = text;
+	else if (!strcmp(name, "threads"))
+		options->threads = 1;
 	else if (!strcmp(name, "seed"))
 		status = take_number(name, text, 0, UINT64_MAX / 2, &options->seed);
 	else if (!strcmp(name, "schedules"))
@@ -101,8 +122,7 @@ static int take(struct host_options *options, const char *name, const char *text
 		status = take_number(name, text, 1, 16, &number);
 		options->channels = (int)number;
 	} else if (!strcmp(name, "device")) {
-		status = take_number(name, text, 0, 999, &number);
-		options->device = (int)number;
+		status = take_devices(text, options->devices);
 	}
 	return status;
 }
@@ -199,6 +219,8 @@ static int run_table(const struct host_options *options, const int *versions, in
 		const struct host_scenario *scenario = &host_scenarios[i];
 
 		if (options->scenario ? strcmp(options->scenario, scenario->name) : scenario->slow)
+			continue;
+		if (options->threads && scenario->apart)
 			continue;
 		run_row(options, scenario, versions, count, &all);
 		ran += count;
