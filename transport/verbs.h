@@ -131,6 +131,7 @@ struct verbs_region {
 	size_t size;
 	unsigned users;
 	int remote;                     /* the peer may write */
+	int pinned;                     /* by the owner of the memory, who unpins it before it goes */
 	struct ibv_mr *mr;
 };
 
@@ -287,7 +288,7 @@ struct verbs_port {
 	unsigned char frame_stack[64];
 
 	struct snti_link regions;
-	unsigned region_count;
+	unsigned region_count, pinned;
 	uint64_t shared_changes;
 
 	struct verbs_work *works;
@@ -320,6 +321,8 @@ int  verbs_block_take(struct verbs_blocks *blocks);             /* -1: none */
 void verbs_block_give(struct verbs_blocks *blocks, int block);
 /* NULL: through blocks, then. @memory: the allocation, if known. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote);
+int  verbs_pin(struct snti_port *port, struct snti_memory *memory);
+void verbs_unpin(struct snti_port *port, struct snti_memory *memory);
 void verbs_region_put(struct verbs_port *port, struct verbs_region *region);
 
 /* verbs_link.c: queue pairs, and what is posted to them */

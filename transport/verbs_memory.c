@@ -217,7 +217,7 @@ static void sweep(struct verbs_port *port)
 		struct snti_memory *memory = region->id ? snti_shared_find(region->base, region->size) : NULL;
 
 		next = link->next;
-		if (!region->id || (memory && memory->id == region->id))
+		if (!region->id || region->pinned || (memory && memory->id == region->id))
 			continue;
 		if (region->users)
 			left = 1;
@@ -276,13 +276,60 @@ static struct verbs_region *add_region(struct verbs_port *port, uint64_t id, voi
 	return region;
 }
 
+static struct verbs_region *find_pinned(struct verbs_port *port, const void *data, size_t size)
+{
+	uintptr_t at = (uintptr_t)data;
+
+	if (!port->pinned)
+		return NULL;
+	snti_list_each(link, &port->regions) {
+		struct verbs_region *region = snti_container(link, struct verbs_region, link);
+		uintptr_t base = (uintptr_t)region->base;
+
+		if (region->pinned && at >= base && at - base <= region->size && size <= region->size - (at - base))
+			return region;
+	}
+	return NULL;
+}
+
+/* What cannot be registered goes through blocks, as what is not pinned does. */
+int verbs_pin(struct snti_port *base, struct snti_memory *memory)
+{
+	struct verbs_port *port = (struct verbs_port *)base;
+	struct verbs_region *region = memory->size ? add_region(port, memory->id, memory->base, memory->size, 1) : NULL;
+
+	if (region) {
+		region->pinned = 1;
+		region->users++;
+		port->pinned++;
+	}
+	return 0;
+}
+
+void verbs_unpin(struct snti_port *base, struct snti_memory *memory)
+{
+	struct verbs_port *port = (struct verbs_port *)base;
+	struct verbs_region *region = find_region(port, memory->id, 1);
+
+	if (!region || !region->pinned)
+		return;
+	port->pinned--;
+	region->pinned = 0;
+	region->id = 0;         /* it goes with its last user */
+	verbs_region_put(port, region);
+}
+
 /* Only snt_alloc memory stays registered: of other memory nobody would tell that it has gone and come again. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote)
 {
-	struct snti_memory *memory = size ? snti_shared_find(data, size) : NULL;
-	struct verbs_region *region = NULL;
+	struct verbs_region *region = size ? find_pinned(port, data, size) : NULL;
+	struct snti_memory *memory = size && !region ? snti_shared_find(data, size) : NULL;
 
 	sweep(port);
+	if (region) {
+		region->users++;
+		return region;
+	}
 	if (memory) {
 		region = find_region(port, memory->id, remote);
 		if (!region)

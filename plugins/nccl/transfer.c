@@ -6,6 +6,7 @@
  */
 #include "plugins/nccl/core.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,9 +14,13 @@
 #include "base/log.h"
 #include "base/settings.h"
 
+#define PINNED (UINT64_C(1) << 63)      /* numbers of allocations are far below */
+
+static atomic_uint_fast64_t last_memory;
+
 enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 
-struct memory { struct snti_link link; void *data; size_t size; };
+struct memory { struct snti_link link; struct snti_memory pinned; };
 
 /* For NCCL's profiler: a private kind of network, so that nobody takes it for another's. */
 #define EVENT_PLUGIN ((int64_t)0x100 << 16 | 1)
@@ -266,10 +271,11 @@ int snti_nccl_register(void *object, void *data, size_t size, int type, void **m
 		snti_nccl_log(NCCL_LOG_WARN, "%s: no memory to register %zu bytes", comm->device->name, size);
 		return NCCL_SYSTEM_ERROR;
 	}
-	made->data = data;
-	made->size = size;
+	made->pinned = (struct snti_memory){ .id = PINNED | atomic_fetch_add(&last_memory, 1), .base = data, .size = size, .fd = -1 };
 	pthread_mutex_lock(&comm->lock);
 	snti_list_append(&comm->memories, &made->link);
+	if (comm->port->ops->pin)
+		(void)!comm->port->ops->pin(comm->port, &made->pinned);
 	pthread_mutex_unlock(&comm->lock);
 	*memory = made;
 	return NCCL_SUCCESS;
@@ -305,6 +311,8 @@ int snti_nccl_deregister(void *object, void *memory)
 		comm->unposted = NULL;
 	}
 	snti_list_remove(&known->link);
+	if (comm->port->ops->unpin)
+		comm->port->ops->unpin(comm->port, &known->pinned);
 	pthread_mutex_unlock(&comm->lock);
 	free(known);
 	return NCCL_SUCCESS;
