@@ -14,7 +14,7 @@ enum { MOST_COMPLAINTS = 64, COMPLAINT = 700 };
 
 static const struct option_row { const char *name, *argument, *help; } rows[] = {
 	{ "plugin", "FILE", "the plugin: a path, a file name, or what stands between libnccl-net- and .so" },
-	{ "version", "N", "only this version of the interface, 8 to 12 [all that the plugin has]" },
+	{ "version", "N", "only this version of the interface, 6 to 12 [all that the plugin has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
 	{ "device", "N[,M]", "the device to use, and another one for rank 1 [0]" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },

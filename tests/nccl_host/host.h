@@ -12,7 +12,7 @@
 
 #include "plugins/nccl/abi.h"
 
-#define HOST_OLDEST 8
+#define HOST_OLDEST 6
 #define HOST_NEWEST 12
 #define HOST_WAIT_MS 20000
 #define HOST_STALE ((void *)(uintptr_t)0x5a5a5a5a5a5a5a50)
