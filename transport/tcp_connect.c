@@ -16,6 +16,7 @@
 #include "transport/tcp.h"
 
 #define GUEST_MS 2000             /* how long a stranger may take to prove itself */
+#define PROVING_MS 10000          /* ... once it has named this port's ticket: its own host may be busy */
 #define YOUNG_NS 50000000ULL      /* ... even when others wait: else a crowd would push out whoever is about to */
 #define ATTEMPT_MS 5000           /* for one address, before the next is tried */
 #define RETRY_MS 20               /* a listener may drop strangers when too many come at once */
@@ -423,6 +424,7 @@ static void answer_hello(struct tcp_port *port, struct tcp_guest *guest)
 		drop_guest(port, guest, "it does not listen");
 	guest->proving = 1;
 	guest->have = 0;
+	guest->deadline = snti_deadline_ms(PROVING_MS);
 }
 
 static void let_in(struct tcp_port *port, struct tcp_guest *guest)

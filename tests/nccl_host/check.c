@@ -18,6 +18,7 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
 	{ "device", "N[,M]", "the device to use, and another one for rank 1 [0]" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
+	{ "traffic-class", "N", "the communicator's traffic class, 0 to 255 [none]" },
 	{ "threads", NULL, "both ranks in one process, without the scenarios that need two" },
 	{ "second", "NAME=VALUE", "an environment variable of rank 1 alone" },
 	{ "seed", "N", "where the random shapes begin [1]" },
@@ -118,6 +119,9 @@ static int take(struct host_options *options, const char *name, const char *text
 	} else if (!strcmp(name, "depth")) {
 		status = take_number(name, text, 1, 64, &number);
 		options->depth = (int)number;
+	} else if (!strcmp(name, "traffic-class")) {
+		status = take_number(name, text, 0, 255, &number);
+		options->traffic_class = (int)number;
 	} else if (!strcmp(name, "channels")) {
 		status = take_number(name, text, 1, 16, &number);
 		options->channels = (int)number;
@@ -242,7 +246,8 @@ static int run_measure(const struct host_options *options, int version)
 
 int snti_command_nccl_check(int argc, char **argv)
 {
-	struct host_options options = { .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1 };
+	struct host_options options = { .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1,
+		.traffic_class = -1 };
 	int versions[HOST_NEWEST - HOST_OLDEST + 1], count, status = read_options(argc, argv, &options);
 
 	if (status >= 0)

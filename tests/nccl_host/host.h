@@ -23,7 +23,7 @@ struct host_net {
 	void *library;
 	const void *table;
 	const char *name;
-	int version;
+	int version, traffic_class;
 };
 
 /* Loads by NCCL's rules for names: 0, or -1 with the reason in @why. */
@@ -58,6 +58,7 @@ struct host_options {
 	int version;                    /* 0: all that there are */
 	uint64_t seed, schedules, messages;
 	int depth, channels, devices[2];        /* of each rank */
+	int traffic_class;                      /* -1: none */
 	int measure, threads, list, help;
 };
 

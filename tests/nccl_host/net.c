@@ -42,7 +42,7 @@ const void *host_find(void *library, int version)
 
 int host_open(struct host_net *net, const char *name, int version, char *why, size_t room)
 {
-	*net = (struct host_net){ .version = version };
+	*net = (struct host_net){ .version = version, .traffic_class = net->traffic_class };
 	if (host_load(name, &net->library, why, room))
 		return -1;
 	net->table = host_find(net->library, version);
@@ -96,7 +96,7 @@ static void *some_parent(size_t size)
 
 int host_init(const struct host_net *net, void **context, nccl_logger logger)
 {
-	struct nccl_comm_config config = { .traffic_class = -1 };
+	struct nccl_comm_config config = { .traffic_class = net->traffic_class };
 
 	*context = NULL;
 	if (net->version >= 11)
@@ -200,7 +200,7 @@ int host_listen(const struct host_net *net, void *context, int device, void *han
 
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm)
 {
-	struct nccl_comm_config config = { .traffic_class = -1 };
+	struct nccl_comm_config config = { .traffic_class = net->traffic_class };
 	struct nccl_device_handle *unused = NULL;
 
 	*comm = HOST_STALE;

@@ -252,6 +252,7 @@ static void run_rank(struct host_rank *rank)
 	char why[256];
 
 	rank->seed = rank->options->seed;
+	rank->net.traffic_class = rank->options->traffic_class;
 	enter_namespace(rank);
 	if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
 		host_fail(rank, "%s", why);
