@@ -123,6 +123,7 @@ int snti_nccl_close(void *object)
 
 	if (!comm)
 		return NCCL_SUCCESS;
+	comm->is_cut |= atomic_load(&comm->context->is_aborted);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
 	return NCCL_SUCCESS;

@@ -9,6 +9,7 @@
 #define PLUGINS_NCCL_CORE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "plugins/nccl/abi.h"
 #include "transport/transport.h"
@@ -24,6 +25,8 @@ struct snti_nccl_context {
 	struct snti_link link, comms;
 	int users;                      /* 1 until finalize, and one for each comm */
 	int traffic_class;              /* negative: none */
+	int is_common;                  /* of all communicators */
+	atomic_int is_aborted;          /* what of it is closed must not wait for its peers */
 	nccl_profiler profiler;
 };
 

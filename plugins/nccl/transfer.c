@@ -6,7 +6,6 @@
  */
 #include "plugins/nccl/core.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -305,9 +304,11 @@ int snti_nccl_deregister(void *object, void *memory)
 	if (comm->conn && is_in_use(comm, memory)) {
 		if (!*comm->cause)
 			strcpy(comm->cause, "its memory was deregistered while in use");
+		comm->port->hasty = 1;
 		snti_conn_close(comm->conn);
 		comm->conn = NULL;
 		comm->is_cut = 1;
+		atomic_store(&comm->context->is_aborted, !comm->context->is_common);
 		comm->unposted = NULL;
 	}
 	snti_list_remove(&known->link);

@@ -19,6 +19,8 @@ static int init_common(nccl_logger logger, nccl_profiler profiler)
 		snti_nccl_set_logger(logger);
 	else
 		result = snti_nccl_init(&common, -1, logger, profiler);
+	if (common)
+		common->is_common = 1;
 	if (common && profiler && common->profiler != profiler)
 		common->profiler = profiler;
 	pthread_mutex_unlock(&common_lock);
