@@ -17,7 +17,7 @@
 #include "transport/transport.h"
 
 #define TCP_SOCKETS 16
-#define TCP_INPUT (64 << 10)      /* what one recv may bring; folds read out of it, so it fits in L2 */
+#define TCP_INPUT (72 << 10)      /* what one recv may bring; folds read out of it, so it fits in L2 */
 #define TCP_SPILL 4096            /* what may arrive there behind a piece that goes straight to its place */
 #define TCP_MESSAGES 256          /* unmatched eager messages, and as many announced ones, per conn */
 #define TCP_CHUNK 256             /* unmatched payloads lie in chains of these: no fragmentation */
@@ -115,6 +115,7 @@ struct tcp_conn {
 	struct snti_link matched;       /* receives whose data is arriving */
 	struct snti_link posted[TCP_BUCKETS], unmatched[TCP_BUCKETS], spare;
 	uint64_t next_number;
+	uint64_t last_lane;             /* of the eager message that came last */
 	size_t credit_bytes, credit_messages;       /* what we may send eagerly */
 	size_t most_bytes, most_messages;           /* ... at most */
 	size_t announcing, streaming;               /* sent RTS without CTS; announced receives in progress */

@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
+#define GUESS_LEAST 2048          /* less is copied sooner than placed */
+#define GUESS_MOST (TCP_INPUT - TCP_SPILL - sizeof(struct tcp_frame))
 #define READS_PER_POLL 16         /* one busy socket must not keep the others waiting */
 
 /* The receiver has matched @frame with @xfer: 0, or what they disagree about, told to the peer. An eager
@@ -103,6 +105,7 @@ static int on_eager(struct tcp_socket *socket, const struct tcp_frame *frame)
 
 	if (frame->size > conn->eager)
 		return tcp_nonsense(conn, "a message larger than its credit");
+	conn->last_lane = frame->lane;
 	socket->left = frame->size;
 	socket->at = 0;
 	socket->sink = NULL;
@@ -314,37 +317,104 @@ static void ended(struct tcp_socket *socket, int error)
 		tcp_fail(conn, snti_fail(SNT_EPEER, "tcp: rank %d closed the connection", conn->base.peer));
 }
 
+static ssize_t read_parts(int fd, struct iovec *parts, size_t count)
+{
+	struct msghdr message = { .msg_iov = parts, .msg_iovlen = count };
+	ssize_t got;
+
+	do
+		got = count == 1 ? recv(fd, parts->iov_base, parts->iov_len, MSG_DONTWAIT) : recvmsg(fd, &message, MSG_DONTWAIT);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+static int failed(struct tcp_socket *socket, ssize_t got)
+{
+	if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
+		ended(socket, got ? errno : 0);
+	return -1;
+}
+
+/* The next message is most often the one that was posted first in the lane of the last one: its bytes are read to
+ * where they belong, behind a frame that is not known yet. */
+static struct snti_xfer *guess(struct tcp_socket *socket)
+{
+	struct snti_xfer *xfer;
+
+	if (socket->index || socket->left || socket->in_end || socket->conn->base.status)
+		return NULL;
+	xfer = find_posted(socket->conn, socket->conn->last_lane);
+	return xfer && !xfer->fold && !xfer->around && xfer->size >= GUESS_LEAST && xfer->size <= GUESS_MOST ? xfer : NULL;
+}
+
+/* The bytes behind the frame at the buffer's beginning lie in @xfer's place, @size of them; those of other messages go back
+ * to where they would be. */
+static void sort_guess(struct tcp_socket *socket, struct snti_xfer *xfer, size_t size)
+{
+	struct tcp_conn *conn = socket->conn;
+	char *place = xfer->data, *back = socket->in + sizeof(struct tcp_frame);
+	struct tcp_frame frame;
+	size_t mine = 0;
+
+	memcpy(&frame, socket->in, sizeof frame);
+	if (frame.type == TCP_EAGER && le64toh(frame.lane) == xfer->lane && le64toh(frame.fingerprint) == xfer->fingerprint &&
+	    le64toh(frame.size) <= xfer->size && (xfer->at_most || le64toh(frame.size) == xfer->size))
+		mine = le64toh(frame.size) < size ? le64toh(frame.size) : size;
+	memcpy(back + mine, place + mine, size - mine);
+	socket->in_at = sizeof frame;
+	if (!mine) {
+		socket->in_at = 0;
+		return;
+	}
+	if (dispatch(socket, &frame) || socket->sink != xfer)
+		return;
+	socket->in_at += mine;
+	landed(socket, mine);
+	if (!socket->left && conn->base.status >= 0)
+		payload_done(socket);
+}
+
+static int fill_guessing(struct tcp_socket *socket, struct snti_xfer *xfer)
+{
+	size_t head = sizeof(struct tcp_frame), most = xfer->size, all = head + most + TCP_SPILL;
+	struct iovec parts[3] = { { socket->in, head }, { xfer->data, most }, { socket->in + head + most, TCP_SPILL } };
+	ssize_t got = read_parts(socket->fd, parts, 3);
+
+	if (got <= 0)
+		return failed(socket, got);
+	socket->in_end = (size_t)got;
+	if ((size_t)got > head)
+		sort_guess(socket, xfer, (size_t)got < head + most ? (size_t)got - head : most);
+	return (size_t)got == all;
+}
+
 /* One read: the payload straight to its place where it need not be folded, what is behind it to
  * the buffer. Positive: more may be there; 0: that was all. */
 static int fill(struct tcp_socket *socket)
 {
 	struct iovec parts[2];
-	struct msghdr message = { .msg_iov = parts };
 	size_t count = 0, direct = 0, room;
+	struct snti_xfer *next;
 
 	if (socket->in_at) {
 		memmove(socket->in, socket->in + socket->in_at, socket->in_end - socket->in_at);
 		socket->in_end -= socket->in_at;
 		socket->in_at = 0;
 	}
+	next = guess(socket);
+	if (next)
+		return fill_guessing(socket, next);
 	if (socket->left && socket->sink && !socket->sink->fold && !socket->in_end) {
 		direct = socket->left;
 		parts[count++] = (struct iovec){ (char *)socket->sink->data + socket->at, direct };
 	}
 	room = direct ? TCP_SPILL : TCP_INPUT - socket->in_end;
 	parts[count++] = (struct iovec){ socket->in + socket->in_end, room };
-	message.msg_iovlen = count;
 
-	ssize_t got;
+	ssize_t got = read_parts(socket->fd, parts, count);
 
-	do
-		got = recvmsg(socket->fd, &message, MSG_DONTWAIT);
-	while (got < 0 && errno == EINTR);
-	if (got <= 0) {
-		if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
-			ended(socket, got ? errno : 0);
-		return -1;
-	}
+	if (got <= 0)
+		return failed(socket, got);
 
 	size_t straight = (size_t)got < direct ? (size_t)got : direct;
 

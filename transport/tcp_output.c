@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
+#define SMALL 512
+
 _Static_assert(sizeof(struct tcp_frame) == 48, "the frame goes over the wire as it is");
 
 /* The same swaps in both directions; nothing on little-endian machines. */
@@ -126,22 +128,35 @@ static void frame_is_out(struct tcp_socket *socket)
 
 /* An error stays with the socket: what the peer sent before is read first, and the end of that
  * says what happened. */
-static int push(struct tcp_socket *socket)
+static ssize_t write_parts(const struct tcp_socket *socket)
 {
+	const char *head = (const char *)(&socket->out + 1) - socket->head_left;
 	struct iovec parts[2];
 	struct msghdr message = { .msg_iov = parts };
+	char small[sizeof socket->out + SMALL];
 	size_t count = 0;
 
-	if (socket->head_left)
-		parts[count++] = (struct iovec){ (char *)(&socket->out + 1) - socket->head_left, socket->head_left };
-	if (socket->body_left)
-		parts[count++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
+	/* Copying so little costs less than telling the kernel of two places. */
+	if (socket->head_left && socket->body_left <= SMALL) {
+		memcpy(small, head, socket->head_left);
+		if (socket->body_left)
+			memcpy(small + socket->head_left, socket->body, socket->body_left);
+		return send(socket->fd, small, socket->head_left + socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	}
+	if (!socket->head_left)
+		return send(socket->fd, socket->body, socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	parts[count++] = (struct iovec){ (void *)(uintptr_t)head, socket->head_left };
+	parts[count++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
 	message.msg_iovlen = count;
+	return sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
+static int push(struct tcp_socket *socket)
+{
 	ssize_t wrote;
 
 	do
-		wrote = sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		wrote = write_parts(socket);
 	while (wrote < 0 && errno == EINTR);
 	if (wrote < 0) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -199,6 +214,11 @@ int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket)
 		(socket->index == 0 && (!snti_list_empty(&conn->queue) || owes_much(conn))));
 }
 
+static int has_credit(const struct tcp_conn *conn, size_t size)
+{
+	return size <= conn->credit_bytes && conn->credit_messages;
+}
+
 int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct tcp_conn *conn = (struct tcp_conn *)base;
@@ -210,8 +230,17 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (base->status)
 		return base->status;
 
-	int eager = xfer->size <= conn->credit_bytes && conn->credit_messages;
+	int eager = has_credit(conn, xfer->size);
 
+	/* It may have come back unread: who only sends is done at once each time and polls nothing. */
+	if (!eager && xfer->size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY) {
+		tcp_input(&conn->sockets[0]);
+		if (base->status)
+			return base->status;
+		if (conn->over)
+			return SNTI_AGAIN;
+		eager = has_credit(conn, xfer->size);
+	}
 	if (!eager && conn->announcing == TCP_MESSAGES)
 		return SNTI_AGAIN;
 	xfer->private = eager ? conn : NULL;

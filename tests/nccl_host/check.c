@@ -27,6 +27,7 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "measure", NULL, "measure bandwidth and latency instead, beside plain TCP" },
 	{ "depth", "N", "with --measure, how many messages are in flight on each comm, 1 to 64 [8]" },
 	{ "channels", "N", "with --measure, how many comms in each direction, 1 to 16 [1]" },
+	{ "size", "BYTES", "with --measure, only messages of this size, one of those it has [all]" },
 	{ "list", NULL, "list the scenarios" },
 	{ "help", NULL, "show this" },
 };
@@ -105,6 +106,8 @@ static int take(struct host_options *options, const char *name, const char *text
 		status = take_number(name, text, 0, UINT64_MAX / 2, &options->seed);
 	else if (!strcmp(name, "schedules"))
 		status = take_number(name, text, 1, 100000000, &options->schedules);
+	else if (!strcmp(name, "size"))
+		status = take_number(name, text, 8, 1 << 20, &options->size);
 	else if (!strcmp(name, "messages"))
 		status = take_number(name, text, 10, 1000000000, &options->messages);
 	else if (!strcmp(name, "measure"))

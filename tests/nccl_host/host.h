@@ -56,7 +56,7 @@ const char *host_result_name(int result);
 struct host_options {
 	const char *plugin, *scenario, *namespaces, *second;   /* second: a variable of rank 1 alone, NAME=VALUE */
 	int version;                    /* 0: all that there are */
-	uint64_t seed, schedules, messages;
+	uint64_t seed, schedules, messages, size;
 	int depth, channels, devices[2];        /* of each rank */
 	int traffic_class;                      /* -1: none */
 	int measure, threads, list, help;

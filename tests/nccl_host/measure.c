@@ -227,7 +227,8 @@ void host_measure(struct host_rank *rank)
 			 "#    bytes       MB/s   TCP MB/s  ratio   latency us     TCP us  ratio\n", rank->net.name,
 			 rank->version, way.channels, options->depth, ROUNDS);
 	for (size_t i = 0; i < sizeof measured_sizes / sizeof *measured_sizes; i++)
-		measure_size(&way, measured_sizes[i]);
+		if (!options->size || options->size == measured_sizes[i])
+			measure_size(&way, measured_sizes[i]);
 	close(way.socket);
 	close_channels(&way);
 	host_end(rank);
