@@ -28,6 +28,7 @@
 #define TCP_LINGERS 256
 #define TCP_ADDRESSES 4
 #define TCP_PLACE_BYTES 136      /* of an address; the rest is zero */
+#define TCP_EAGER_MOST (256 << 10) /* a larger message is announced even with credit, and dealt to all sockets */
 #define TCP_NARROW_EAGER 4096     /* of a port with one socket a peer */
 #define TCP_NONE UINT32_MAX
 

@@ -216,7 +216,7 @@ int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket)
 
 static int has_credit(const struct tcp_conn *conn, size_t size)
 {
-	return size <= conn->credit_bytes && conn->credit_messages;
+	return size <= TCP_EAGER_MOST && size <= conn->credit_bytes && conn->credit_messages;
 }
 
 int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
@@ -233,7 +233,7 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	int eager = has_credit(conn, xfer->size);
 
 	/* It may have come back unread: who only sends is done at once each time and polls nothing. */
-	if (!eager && xfer->size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY) {
+	if (!eager && xfer->size <= TCP_EAGER_MOST && xfer->size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY) {
 		tcp_input(&conn->sockets[0]);
 		if (base->status)
 			return base->status;

@@ -79,7 +79,7 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 
 /* A comm goes one way, so that no message takes credit back on its way: each return is a frame of its own. NCCL has
  * receives posted for nearly all that comes, so the room is seldom used. */
-#define EAGER ((size_t)384 << 10)
+#define EAGER ((size_t)1024 << 10)
 
 static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
 {
