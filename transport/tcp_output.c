@@ -8,8 +8,6 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
-#define SMALL 512
-
 _Static_assert(sizeof(struct tcp_frame) == 48, "the frame goes over the wire as it is");
 
 /* The same swaps in both directions; nothing on little-endian machines. */
@@ -42,7 +40,14 @@ static void give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
 /* Returning credit one by one would double the frames; the peer can go on without. */
 static int owes_much(const struct tcp_conn *conn)
 {
-	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes >= conn->eager / 4);
+	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes > conn->eager / 2);
+}
+
+/* Before it is out: the answer may come as soon as the first byte is. */
+static void announce(struct tcp_conn *conn, struct snti_xfer *xfer)
+{
+	snti_list_remove(&xfer->link);
+	snti_list_append(&conn->announced, &xfer->link);
 }
 
 static int next_ordered(struct tcp_socket *socket)
@@ -58,10 +63,12 @@ static int next_ordered(struct tcp_socket *socket)
 		int eager = xfer->private != NULL;
 
 		socket->out = (struct tcp_frame){ .type = eager ? TCP_EAGER : TCP_RTS, .lane = xfer->lane,
-			.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number };
+			.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number, .offset = xfer->moved };
 		socket->xfer = xfer;
 		socket->body = xfer->data;
-		socket->body_left = eager ? xfer->size : 0;
+		socket->body_left = tcp_unasked(&socket->out);
+		if (!eager)
+			announce(conn, xfer);
 	} else if (owes_much(conn)) {
 		socket->out = (struct tcp_frame){ .type = TCP_MATCHED };
 	} else {
@@ -106,57 +113,54 @@ static int next_frame(struct tcp_socket *socket)
 	return 1;
 }
 
+void tcp_refused(struct tcp_conn *conn, struct snti_xfer *xfer, int status)
+{
+	if (conn->sockets[0].xfer == xfer)
+		conn->refused = status;
+	else
+		tcp_finish(conn, xfer, status);
+}
+
 static void frame_is_out(struct tcp_socket *socket)
 {
 	struct tcp_conn *conn = socket->conn;
 	struct snti_xfer *xfer = socket->xfer;
+	int announcement = socket->out.type == TCP_RTS;
 
 	socket->xfer = NULL;
 	if (!xfer)
 		return;
 	if (socket->out.type == TCP_EAGER) {
 		tcp_finish(conn, xfer, 0);
-	} else if (socket->out.type == TCP_RTS) {
-		snti_list_remove(&xfer->link);
-		snti_list_append(&conn->announced, &xfer->link);
-	} else {
-		xfer->acked += le64toh(socket->out.size);
-		if (xfer->acked == xfer->size)
-			tcp_finish(conn, xfer, 0);
+		return;
+	}
+	xfer->acked += le64toh(announcement ? socket->out.offset : socket->out.size);
+	if (announcement && conn->refused) {
+		tcp_finish(conn, xfer, conn->refused);
+		conn->refused = 0;
+	} else if (xfer->acked == xfer->size && xfer->size) {
+		tcp_finish(conn, xfer, 0);
 	}
 }
 
 /* An error stays with the socket: what the peer sent before is read first, and the end of that
  * says what happened. */
-static ssize_t write_parts(const struct tcp_socket *socket)
-{
-	const char *head = (const char *)(&socket->out + 1) - socket->head_left;
-	struct iovec parts[2];
-	struct msghdr message = { .msg_iov = parts };
-	char small[sizeof socket->out + SMALL];
-	size_t count = 0;
-
-	/* Copying so little costs less than telling the kernel of two places. */
-	if (socket->head_left && socket->body_left <= SMALL) {
-		memcpy(small, head, socket->head_left);
-		if (socket->body_left)
-			memcpy(small + socket->head_left, socket->body, socket->body_left);
-		return send(socket->fd, small, socket->head_left + socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
-	}
-	if (!socket->head_left)
-		return send(socket->fd, socket->body, socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
-	parts[count++] = (struct iovec){ (void *)(uintptr_t)head, socket->head_left };
-	parts[count++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
-	message.msg_iovlen = count;
-	return sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-}
-
 static int push(struct tcp_socket *socket)
 {
+	struct iovec parts[2];
+	struct msghdr message = { .msg_iov = parts };
+	size_t count = 0;
+
+	if (socket->head_left)
+		parts[count++] = (struct iovec){ (char *)(&socket->out + 1) - socket->head_left, socket->head_left };
+	if (socket->body_left)
+		parts[count++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
+	message.msg_iovlen = count;
+
 	ssize_t wrote;
 
 	do
-		wrote = write_parts(socket);
+		wrote = sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (wrote < 0 && errno == EINTR);
 	if (wrote < 0) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -214,9 +218,25 @@ int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket)
 		(socket->index == 0 && (!snti_list_empty(&conn->queue) || owes_much(conn))));
 }
 
+/* Of a message that asks for leave, what goes along with the question: whole elements, and half of the credit
+ * stays for small messages. */
+static size_t first_bytes(const struct tcp_conn *conn, const struct snti_xfer *xfer)
+{
+	size_t size = conn->credit_bytes / 2 & ~(size_t)(TCP_FIRST_LEAST - 1);
+
+	return size < xfer->size ? size : 0;
+}
+
 static int has_credit(const struct tcp_conn *conn, size_t size)
 {
-	return size <= TCP_EAGER_MOST && size <= conn->credit_bytes && conn->credit_messages;
+	return size <= conn->credit_bytes && conn->credit_messages;
+}
+
+/* Credit may have come back unread: who only sends is done at once each time and polls nothing. */
+static void look_for_credit(struct tcp_conn *conn, size_t size)
+{
+	if (!has_credit(conn, size) && size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY)
+		tcp_input(&conn->sockets[0]);
 }
 
 int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
@@ -230,28 +250,22 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (base->status)
 		return base->status;
 
-	int eager = has_credit(conn, xfer->size);
+	look_for_credit(conn, xfer->size);
+	if (base->status || conn->over)
+		return base->status ? base->status : SNTI_AGAIN;
 
-	/* It may have come back unread: who only sends is done at once each time and polls nothing. */
-	if (!eager && xfer->size <= TCP_EAGER_MOST && xfer->size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY) {
-		tcp_input(&conn->sockets[0]);
-		if (base->status)
-			return base->status;
-		if (conn->over)
-			return SNTI_AGAIN;
-		eager = has_credit(conn, xfer->size);
-	}
+	int eager = has_credit(conn, xfer->size);
+	size_t at_once = eager ? xfer->size : first_bytes(conn, xfer);
+
 	if (!eager && conn->announcing == TCP_MESSAGES)
 		return SNTI_AGAIN;
 	xfer->private = eager ? conn : NULL;
 	xfer->number = conn->next_number++;
-	if (eager) {
-		conn->credit_bytes -= xfer->size;
-		conn->credit_messages--;
-	} else {
-		conn->announcing++;
-	}
+	conn->credit_bytes -= at_once;
+	conn->credit_messages -= (size_t)eager;
+	conn->announcing += !eager;
 	tcp_take(conn, xfer, &conn->queue);
+	xfer->moved = eager ? 0 : at_once;
 	tcp_output(&conn->sockets[0]);
 	return 0;
 }

@@ -77,17 +77,13 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	return comm;
 }
 
-/* A comm goes one way, so that no message takes credit back on its way: each return is a frame of its own. NCCL has
- * receives posted for nearly all that comes, so the room is seldom used. */
-#define EAGER ((size_t)1024 << 10)
-
 static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
 {
 	uint8_t traffic_class = (uint8_t)comm->traffic_class;
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback,
 		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = comm->device->name,
-		.interface = snti_nccl_aside(comm->device), .eager = EAGER,
+		.interface = snti_nccl_aside(comm->device),
 		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
