@@ -38,6 +38,14 @@
 	  "1: a thread per team moves large operations while the program computes; it wants a core to spare.") \
 	X(progress_bytes, size, "SNT_PROGRESS_BYTES", "1M", 0, INT64_MAX, \
 	  "Bytes of an operation from which on starting it wakes the progress thread.") \
+	X(nccl_tuning,  text,   "SNT_NCCL_TUNING", "",      0, 0, \
+	  "A file with the algorithms NCCL shall use, the same on every rank; empty leaves the choice to NCCL.") \
+	X(profile,      text,   "SNT_PROFILE",     "",      0, 0, \
+	  "A file for what NCCL's messages waited for; %p is the process, %h the host, %r the rank; empty profiles nothing.") \
+	X(profile_format, text, "SNT_PROFILE_FORMAT", "json", 0, 0, \
+	  "How that file is written: json appends a line for each peer, openmetrics replaces the file.") \
+	X(profile_interval_ms, number, "SNT_PROFILE_INTERVAL", "10000", 0, 86400000, \
+	  "Milliseconds from one report in that file to the next; 0: only when a communicator begins and ends.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
 	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \
@@ -48,7 +56,7 @@
 	  "Messages of at least so many bytes are read straight from the sender; 0: from 512K where measured to be faster.") \
 	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
 	  "Sockets between two ranks over TCP.") \
-	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "4M",    0, 1 << 30, \
+	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "8M",    0, 1 << 30, \
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \

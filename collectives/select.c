@@ -57,11 +57,12 @@ static const struct rule standard[] = {
 	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, ANY_WIRE },
 };
 
-enum { SLICE_BYTES = 128 << 10, RELAYED_BYTES = 512 << 10, STEP_BYTES = 4 << 20, NETWORK_WINDOW = 8, MOST_SLICES = 4096 };
+enum { SLICE_BYTES = 128 << 10, RELAYED_BYTES = 512 << 10, STEP_BYTES = 1 << 20, LEAP_BYTES = 4 << 20, NETWORK_WINDOW = 8, MOST_SLICES = 4096 };
 
 /* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank.
- * @most: bytes of a slice with more than 2 ranks. Where all links are busy in every step, slices only keep them so from
- * one step to the next; where ranks pass on what they get, a link has nothing to do before the first slice is there. */
+ * @most: bytes of a slice with more than 2 ranks. Where ranks pass on what they get, a link has nothing to do before the
+ * first slice is there; where all links are busy in every step, slices only keep them so from one step to the next, and
+ * the fewer steps the less that matters. */
 static const struct pipeline {
 	enum snt_collective collective;
 	const char *name;
@@ -71,10 +72,10 @@ static const struct pipeline {
 	{ SNT_ALLREDUCE, "bidirectional", 0, 4, STEP_BYTES },
 	{ SNT_ALLREDUCE, "hierarchical", 0, 4, RELAYED_BYTES },
 	{ SNT_ALLREDUCE, "tree", 2, 8, RELAYED_BYTES },
-	{ SNT_ALLREDUCE, "circulant", 2, 4, STEP_BYTES },
+	{ SNT_ALLREDUCE, "circulant", 2, 4, LEAP_BYTES },
 	{ SNT_REDUCE_SCATTER, "ring", 0, 4, STEP_BYTES },
 	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4, STEP_BYTES },
-	{ SNT_REDUCE_SCATTER, "circulant", 2, 4, STEP_BYTES },
+	{ SNT_REDUCE_SCATTER, "circulant", 2, 4, LEAP_BYTES },
 	{ SNT_ALLGATHER, "ring", 0, 4, STEP_BYTES },
 	{ SNT_BROADCAST, "chain", 1, 8, RELAYED_BYTES },
 	{ SNT_BROADCAST, "scatter_allgather", 0, 4, STEP_BYTES },

@@ -254,7 +254,7 @@ static void run_rank(struct host_rank *rank)
 	rank->seed = rank->options->seed;
 	rank->net.traffic_class = rank->options->traffic_class;
 	enter_namespace(rank);
-	if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
+	if (host_open(&rank->net, rank->options->plugin, rank->options->kind, rank->version, why, sizeof why))
 		host_fail(rank, "%s", why);
 	rank->body(rank);
 }
