@@ -14,8 +14,8 @@
 	  "Milliseconds a wait for other ranks goes on while nothing at all moves, then it fails.") \
 	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
 	  "Milliseconds until all ranks must have found each other.") \
-	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
-	  "Transports that may be used, in order of preference.") \
+	X(transports,   text,   "SNT_TRANSPORTS",  "auto",  0, 0, \
+	  "Transports that may be used, in order of preference; auto: shm, verbs, ucx, tcp, as far as they offer something here.") \
 	X(algorithms,   text,   "SNT_ALGORITHMS",  "",      0, 0, \
 	  "Choice of algorithms, such as allreduce:0-4K:doubling,allreduce:4K-:ring; empty chooses by size.") \
 	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \
@@ -64,7 +64,7 @@
 	  "Traffic class of TCP traffic: the IP header's DSCP times 4.") \
 	X(ip_version,   number, "SNT_IP_VERSION",  "0",     0, 6, \
 	  "4 or 6: only addresses of this version of the internet protocol are used; 0: of both.") \
-	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "64K",   0, 1 << 30, \
+	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "256K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one UCX connection may hold.") \
 	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
 	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2; empty means the best port that is up.") \

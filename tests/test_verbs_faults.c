@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_verbs_faults.c - what goes wrong with RDMA devices, on the mock: each ends in recovery or in an error that says what. */
+/* test_verbs_faults.c - on the mock: what messages are made of, and what goes wrong with devices, which ends in recovery or in an
+ * error that says what. */
 #include <dlfcn.h>
 #include <stdio.h>
 
@@ -90,6 +91,44 @@ static void talk_in_vain(struct pair *p, size_t size)
 		assert_filled(in, size, 1);
 	free(out);
 	free(in);
+}
+
+/* ---- opcodes ------------------------------------------------------------ */
+
+/* What a message of @size each way takes: writes with immediate, other writes; and sends, at most. */
+static void takes(struct pair *p, size_t size, unsigned immediates, unsigned writes, unsigned sends)
+{
+	struct mock_script before = *script;
+
+	talk(p, size);
+	assert_int_equal(script->immediates - before.immediates, 2 * immediates);
+	assert_int_equal(script->writes - before.writes, 2 * writes);
+	if (script->sends - before.sends > 2 * sends)
+		fail_msg("%zu bytes each way took %u sends, not %u at most", size, script->sends - before.sends, 2 * sends);
+}
+
+/* Small ones are one send. Larger ones are asked for, and written with an immediate at the end of each piece: a block,
+ * or a queue pair's part of what is registered. */
+static void large_messages_are_written_with_immediate(void **state)
+{
+	struct pair *p = *state;
+
+	talk(p, 8);
+	takes(p, 8, 0, 0, 1);
+	takes(p, 8 << 10, 0, 0, 1);
+	takes(p, (8 << 10) + 1, 1, 0, 3);       /* request, announcement, and once in a while credit */
+	takes(p, 200 << 10, 4, 0, 6);
+	takes(p, LARGE, 2, 0, 3);
+}
+
+/* Where routes adapt, the data goes first, and the immediate behind it carries none. */
+static void the_immediate_goes_behind_where_routes_adapt(void **state)
+{
+	struct pair *p = *state;
+
+	for (int i = 0; i < 2; i++)
+		((struct verbs_port *)p->port[i])->device.unordered = 1;
+	takes(p, LARGE, 2, 2, 3);
 }
 
 /* ---- choice ------------------------------------------------------------- */
@@ -513,6 +552,8 @@ int main(void)
 #define alone(test) cmocka_unit_test_setup_teardown(test, plain, plain_end)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, done_with)
 	const struct CMUnitTest tests[] = {
+		paired(large_messages_are_written_with_immediate),
+		paired(the_immediate_goes_behind_where_routes_adapt),
 		alone(the_best_port_and_address_are_chosen),
 		alone(what_cannot_be_opened_is_told),
 		alone(other_networks_are_not_reached),

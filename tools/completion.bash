@@ -45,7 +45,7 @@ _sennit()
 	elif [[ $word == -* ]]; then
 		words=$("$sennit" "$command" --help 2>/dev/null | grep -oE -- '^  --[a-z-]+')
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "$command" = perf ]; then
-		words="$_sennit_collectives sendrecv all"
+		words="$_sennit_collectives sendrecv latency bandwidth all"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "$command" = plan ]; then
 		words=$_sennit_collectives
 	fi

@@ -65,6 +65,7 @@ struct snti_port_options {
 	const char *interface;          /* for what is said over tcp beside the wire: this one alone; NULL: as tcp chooses */
 	const uint8_t *traffic_class;   /* of what leaves: the IP header's byte, or InfiniBand's service level; NULL: as the
 					 * settings say */
+	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
 };
 
@@ -104,6 +105,9 @@ struct snti_transport {
 	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
 	 * missing. Unset: it loads nothing. */
 	int  (*library)(char *text, size_t size);
+	/* Whether the automatic order takes it between hosts: 0 and with what in @text, or SNT_EUNSUPPORTED and why not.
+	 * Loads nothing where there is no hardware for it. Unset: where it reaches, it is taken. */
+	int  (*offers)(char *text, size_t size);
 	/* What may be used here, the preferred ones first: how many were written, at most @most, or a failure. Unset:
 	 * one device without a name. */
 	int  (*devices)(struct snti_device *devices, int most);
@@ -149,6 +153,15 @@ struct snti_transport {
 extern const struct snti_transport *const snti_transports[];
 extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snti_ucx_transport, snti_tcp_transport;
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
+
+#define SNTI_TRANSPORTS_MOST 8
+/* Indices in snti_transports, the preferred one first. */
+struct snti_order { int is_automatic; uint32_t count, index[SNTI_TRANSPORTS_MOST]; };
+/* From a list as SNT_TRANSPORTS has it; "auto" stands for all, of which those are left out that offer nothing. */
+int snti_order_read(const char *list, struct snti_order *order) SNT_CHECK_RESULT;
+/* Whether this host has an RDMA device; a look at a folder, which tests may change. */
+int snti_has_rdma(void);
+extern const char *snti_rdma_folder;
 
 /* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */
 int  snti_port_open(const struct snti_transport *transport, const struct snti_port_options *options,

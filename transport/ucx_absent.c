@@ -36,6 +36,7 @@ const struct snti_transport snti_ucx_transport = {
 	.conn_size = sizeof(struct snti_conn),
 	.library = library,
 	.devices = no_devices,
+	.offers = library,
 	.open = refuse,
 	.close = nothing,
 };

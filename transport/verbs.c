@@ -13,7 +13,7 @@
 #include "base/settings.h"
 #include "transport/tcp.h"
 
-#define SRQ_MOST (1024 * VERBS_WINDOW)
+#define SRQ_MOST (1024 * VERBS_SLAB)
 #define CLOSE_MS 1000
 
 static int refused(const struct verbs_port *port, const char *what)
@@ -146,6 +146,7 @@ const struct snti_transport snti_verbs_transport = {
 	.port_size = sizeof(struct verbs_port),
 	.conn_size = sizeof(struct verbs_conn),
 	.devices = verbs_devices,
+	.offers = verbs_offers,
 	.open = verbs_open,
 	.close = verbs_close,
 	.poll = verbs_poll,

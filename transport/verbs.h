@@ -11,6 +11,7 @@
 #ifndef TRANSPORT_VERBS_H
 #define TRANSPORT_VERBS_H
 
+#include <endian.h>
 #include <infiniband/verbs.h>
 
 #include "transport/transport.h"
@@ -23,6 +24,7 @@
 #define VERBS_DEPTH 4             /* ... of them for one message that lands in blocks */
 #define VERBS_WINDOW 24           /* frames sent and not looked at; the shared receive queue has a buffer for each */
 #define VERBS_RESERVE 2           /* ... of them only for giving credit back */
+#define VERBS_SLAB (VERBS_WINDOW + 1)   /* receive buffers for each conn: one beyond its credit may wait to be posted again */
 #define VERBS_SMALL 256           /* bytes of a small cell for a message that came before its receive */
 #define VERBS_SMALLS 256
 #define VERBS_BIGS 8
@@ -83,6 +85,7 @@ struct verbs_device {
 /* Opens the best active port that the options or the settings allow. */
 int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options);
 int verbs_devices(struct snti_device *devices, int most);
+int verbs_offers(char *text, size_t size);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
 void verbs_device_close(struct verbs_device *device);
@@ -277,8 +280,10 @@ struct verbs_port {
 	unsigned srq_most;
 
 	size_t stride;                  /* of receive buffers and frame buffers */
-	struct verbs_slab *slabs;       /* VERBS_WINDOW receive buffers each, one slab for each conn */
+	struct verbs_slab *slabs;       /* VERBS_SLAB receive buffers each, one slab for each conn */
 	unsigned slab_count, idle_slabs;
+	unsigned used_count;            /* receive buffers that are to be posted again */
+	uint64_t used[VERBS_BATCH];
 
 	struct verbs_blocks sending, landing;
 	size_t block;
@@ -309,14 +314,39 @@ static inline struct verbs_port *verbs_port_of(const struct verbs_conn *conn)
 	return (struct verbs_port *)conn->base.port;
 }
 
+/* ---- short, and on the way of every message ------------------------------ */
+
+/* To and from the wire's byte order. */
+static inline void verbs_frame_swap(struct verbs_frame *frame)
+{
+	frame->window = htole16(frame->window);
+	frame->smalls = htole16(frame->smalls);
+	frame->bigs = htole16(frame->bigs);
+	frame->lane = htole64(frame->lane);
+	frame->fingerprint = htole64(frame->fingerprint);
+	frame->size = htole64(frame->size);
+	frame->number = htole64(frame->number);
+	frame->taken = htole64(frame->taken);
+	frame->requests = htole64(frame->requests);
+}
+
+static inline char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer)
+{
+	return port->slabs[buffer / VERBS_SLAB].base + buffer % VERBS_SLAB * port->stride;
+}
+
+static inline struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane)
+{
+	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
+}
+
 /* verbs_memory.c */
 int  verbs_memory_open(struct verbs_port *port);
 void verbs_memory_close(struct verbs_port *port);
 struct ibv_mr *verbs_register(struct verbs_port *port, void *base, size_t size, int access);  /* NULL: errno */
 int  verbs_slab_add(struct verbs_port *port);                   /* a conn's receive buffers are posted */
 int  verbs_place_post(struct verbs_conn *conn, unsigned qp);    /* for one immediate */
-int  verbs_slab_post(struct verbs_port *port, uint64_t buffer); /* one of them, again */
-char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer);
+void verbs_slab_post(struct verbs_port *port);                  /* those that are used, again */
 int  verbs_block_take(struct verbs_blocks *blocks);             /* -1: none */
 void verbs_block_give(struct verbs_blocks *blocks, int block);
 /* NULL: through blocks, then. @memory: the allocation, if known. */
@@ -361,17 +391,16 @@ void verbs_fail(struct verbs_conn *conn, int status);
 int  verbs_nonsense(struct verbs_conn *conn, const char *what);
 void verbs_conclude(struct verbs_conn *conn);                   /* when a peer that left has nothing more on its way */
 void verbs_hang_up(struct snti_conn *conn);
-struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane);
 struct snti_xfer *verbs_find(struct snti_link *list, uint64_t number);
 void verbs_wants_output(struct verbs_conn *conn);
 
 /* verbs_output.c: frames */
-void verbs_frame_swap(struct verbs_frame *frame);              /* to and from the wire's byte order */
-void verbs_request_swap(struct verbs_request *request);
+void verbs_request_swap(struct verbs_request *request);        /* to and from the wire's byte order */
 int  verbs_send(struct snti_conn *conn, struct snti_xfer *xfer);
 int  verbs_flush(struct snti_conn *conn);
 int  verbs_control(struct verbs_conn *conn, const struct verbs_message *message);
 int  verbs_kick(struct verbs_conn *conn);                       /* how much went out */
+int  verbs_owes_much(const struct verbs_conn *conn);
 
 /* verbs_write.c: the sender's side of large messages */
 int  verbs_on_request(struct verbs_conn *conn, const struct verbs_message *message);

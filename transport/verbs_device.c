@@ -164,15 +164,15 @@ static void read_settings(struct verbs_device *device, const uint8_t *class)
 		device->level = *class & 15;
 }
 
-/* The library's list, or NULL with the reason noted. */
-static struct ibv_device **list_devices(int *count)
+/* The library's list, or NULL with the reason in @text. */
+static struct ibv_device **list_devices(int *count, char *text, size_t size)
 {
 	struct ibv_device **list;
 	const char *why;
 
 	*count = 0;
 	if (verbs_load(&why)) {
-		snti_fail(SNT_EUNSUPPORTED, "verbs: %s", why);
+		snprintf(text, size, "%s", why);
 		return NULL;
 	}
 	list = verbs_calls.ibv_get_device_list(count);
@@ -180,35 +180,63 @@ static struct ibv_device **list_devices(int *count)
 		return list;
 	if (list)
 		verbs_calls.ibv_free_device_list(list);
-	snti_fail(SNT_EUNSUPPORTED, "verbs: no RDMA device");
+	snprintf(text, size, "no RDMA device");
 	return NULL;
 }
 
-static int no_port(int count, const char *allowed)
+static void no_port(int count, const char *allowed, char *text, size_t size)
 {
-	return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
-			 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+	snprintf(text, size, "none of %d RDMA devices has an active port with a GID%s%s", count,
+		 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
 }
 
-int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options)
+/* What there is, or why there is nothing, is in @text. */
+static int find_device(struct verbs_device *device, const char *allowed, char *text, size_t size)
 {
-	const char *allowed = options->device ? options->device : snti_settings()->verbs_devices;
-	struct ibv_device **list;
-	int count;
+	char gid[VERBS_GID_TEXT];
 	uint64_t worth = 0;
+	int count;
+	struct ibv_device **list = list_devices(&count, text, size);
 
-	list = list_devices(&count);
 	if (!list)
 		return SNT_EUNSUPPORTED;
 	for (int i = 0; i < count; i++)
 		worth = consider_device(list[i], device, worth, allowed);
 	verbs_calls.ibv_free_device_list(list);
-	if (!worth && options->device)
+	if (worth)
+		snprintf(text, size, "%s port %u, %s", device->name, device->port, verbs_gid_text(&device->gid.gid, gid));
+	else
+		no_port(count, allowed, text, size);
+	return worth ? 0 : SNT_EUNSUPPORTED;
+}
+
+int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options)
+{
+	char text[300];
+	int status = find_device(device, options->device ? options->device : snti_settings()->verbs_devices, text, sizeof text);
+
+	if (status && options->device)
 		return snti_fail(SNT_EDEVICE, "verbs: %s is not up with a GID any more", options->device);
-	if (!worth)
-		return no_port(count, allowed);
+	if (status)
+		return snti_fail(status, "verbs: %s", text);
 	read_settings(device, options->traffic_class);
 	return 0;
+}
+
+int verbs_offers(char *text, size_t size)
+{
+	struct verbs_device device = { .context = NULL };
+	int status;
+
+	if (!snti_has_rdma()) {
+		snprintf(text, size, "no RDMA device");
+		return SNT_EUNSUPPORTED;
+	}
+	status = find_device(&device, snti_settings()->verbs_devices, text, size);
+	verbs_device_close(&device);
+	if (status && *snti_settings()->verbs_devices)
+		snti_log(SNT_LOG_WARN, "verbs: %s", text);
+	return status;
 }
 
 static void describe(const struct verbs_device *device, struct snti_device *to)
@@ -231,11 +259,12 @@ int verbs_devices(struct snti_device *devices, int most)
 	const char *allowed = snti_settings()->verbs_devices;
 	struct verbs_device device;
 	struct ibv_device **list;
+	char text[300];
 	int count, found = 0;
 
-	list = list_devices(&count);
+	list = list_devices(&count, text, sizeof text);
 	if (!list)
-		return SNT_EUNSUPPORTED;
+		return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", text);
 	for (int i = 0; i < count; i++) {
 		if (look_into(list[i], &device))
 			continue;
@@ -245,7 +274,10 @@ int verbs_devices(struct snti_device *devices, int most)
 		verbs_device_close(&device);
 	}
 	verbs_calls.ibv_free_device_list(list);
-	return found ? found : no_port(count, allowed);
+	if (found)
+		return found;
+	no_port(count, allowed, text, sizeof text);
+	return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", text);
 }
 
 void verbs_device_close(struct verbs_device *device)

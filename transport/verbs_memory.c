@@ -137,18 +137,24 @@ void verbs_memory_close(struct verbs_port *port)
 
 /* ---- receive buffers ---------------------------------------------------- */
 
-char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer)
+/* As one list: the device is told once. */
+void verbs_slab_post(struct verbs_port *port)
 {
-	return port->slabs[buffer / VERBS_WINDOW].base + buffer % VERBS_WINDOW * port->stride;
-}
+	struct ibv_recv_wr wr[VERBS_BATCH], *bad;
+	struct ibv_sge sge[VERBS_BATCH];
+	unsigned count = port->used_count;
 
-int verbs_slab_post(struct verbs_port *port, uint64_t buffer)
-{
-	struct ibv_sge sge = { .addr = (uintptr_t)verbs_slab_buffer(port, buffer), .length = (uint32_t)port->stride,
-		.lkey = port->slabs[buffer / VERBS_WINDOW].mr->lkey };
-	struct ibv_recv_wr wr = { .wr_id = VERBS_RECEIVED | buffer, .sg_list = &sge, .num_sge = 1 }, *bad;
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t buffer = port->used[i];
 
-	return ibv_post_srq_recv(port->srq, &wr, &bad) ? SNT_EDEVICE : 0;
+		sge[i] = (struct ibv_sge){ .addr = (uintptr_t)verbs_slab_buffer(port, buffer), .length = (uint32_t)port->stride,
+			.lkey = port->slabs[buffer / VERBS_SLAB].mr->lkey };
+		wr[i] = (struct ibv_recv_wr){ .wr_id = VERBS_RECEIVED | buffer, .next = i + 1 < count ? &wr[i + 1] : NULL,
+			.sg_list = &sge[i], .num_sge = 1 };
+	}
+	port->used_count = 0;
+	if (count && ibv_post_srq_recv(port->srq, wr, &bad) && !port->failed)
+		port->failed = snti_fail(SNT_EDEVICE, "verbs: %s takes no receive buffers", port->device.name);
 }
 
 /* The completion queue has room for what all peers' frames may cause, and for as much again. */
@@ -174,14 +180,14 @@ static int grow_queue(struct verbs_port *port)
 int verbs_slab_add(struct verbs_port *port)
 {
 	struct verbs_slab *slabs;
-	uint64_t first = (uint64_t)port->slab_count * VERBS_WINDOW;
-	int status = 0;
+	uint64_t first = (uint64_t)port->slab_count * VERBS_SLAB;
+	int status;
 
 	if (port->idle_slabs) {
 		port->idle_slabs--;
 		return 0;
 	}
-	if (first + VERBS_WINDOW > port->srq_most)
+	if (first + VERBS_SLAB > port->srq_most)
 		return snti_fail(SNT_ELIMIT, "verbs: the shared receive queue of %s holds %u buffers, enough for %u connections",
 				 port->device.name, port->srq_most, port->slab_count);
 	slabs = realloc(port->slabs, (port->slab_count + 1) * sizeof(*slabs));
@@ -189,17 +195,19 @@ int verbs_slab_add(struct verbs_port *port)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for receive buffers");
 	port->slabs = slabs;
 	slabs += port->slab_count;
-	if (get(port, VERBS_WINDOW * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
-		return no_memory(port, VERBS_WINDOW * port->stride);
+	if (get(port, VERBS_SLAB * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
+		return no_memory(port, VERBS_SLAB * port->stride);
 	status = grow_queue(port);
 	if (status) {
 		put(&slabs->base, &slabs->mr);
 		return status;
 	}
 	port->slab_count++;
-	for (uint64_t i = 0; i < VERBS_WINDOW && !status; i++)
-		status = verbs_slab_post(port, first + i);
-	return status ? snti_fail(status, "verbs: %s takes no receive buffers", port->device.name) : 0;
+	verbs_slab_post(port);
+	for (uint64_t i = 0; i < VERBS_SLAB; i++)
+		port->used[port->used_count++] = first + i;
+	verbs_slab_post(port);
+	return port->failed;
 }
 
 /* ---- messages and allocations ------------------------------------------- */

@@ -2,9 +2,16 @@
 /* verbs_none.c - the verbs transport of a build without libibverbs' headers. */
 #include "transport/transport.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 
 #define WHY "this build has no verbs: install libibverbs-dev and configure again"
+static int none_offers(char *text, size_t size)
+{
+	snprintf(text, size, "this build has none: install libibverbs-dev and configure again");
+	return SNT_EUNSUPPORTED;
+}
 
 static int none_open(struct snti_port *port, const struct snti_port_options *options)
 {
@@ -28,6 +35,7 @@ const struct snti_transport snti_verbs_transport = {
 	.port_size = sizeof(struct snti_port),
 	.conn_size = sizeof(struct snti_conn),
 	.devices = none_devices,
+	.offers = none_offers,
 	.open = none_open,
 	.close = none_close,
 };

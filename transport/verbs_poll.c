@@ -27,15 +27,14 @@ static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
 	uint64_t buffer = wc->wr_id & ~VERBS_RECEIVED;
-	int status;
 
 	if (wc->status != IBV_WC_SUCCESS)
 		broke(link, wc);
 	else if (link && link->conn && link->conn->base.status >= 0)
 		verbs_input(link->conn, verbs_slab_buffer(port, buffer), wc->byte_len);
-	status = verbs_slab_post(port, buffer);
-	if (status && !port->failed)
-		port->failed = snti_fail(status, "verbs: %s takes no receive buffers any more", port->device.name);
+	port->used[port->used_count++] = buffer;
+	if (port->used_count == VERBS_BATCH)
+		verbs_slab_post(port);
 }
 
 static void on_place(struct verbs_port *port, const struct ibv_wc *wc)
@@ -85,6 +84,9 @@ int verbs_harvest(struct verbs_port *port)
 		did += got > 0 ? got : 0;
 	}
 	port->drained = got < VERBS_BATCH;
+	/* One or so can wait until there is nothing else to do; credit is only given back after this. */
+	if (port->used_count && (!did || port->used_count > port->slab_count))
+		verbs_slab_post(port);
 	return did;
 }
 

@@ -119,10 +119,11 @@ static int none_left(const char *list, int status, int tried)
 static int find_transport(void)
 {
 	const char *own = snti_settings()->nccl_transports;
-	const char *asked = *own ? own : *variable("SNT_TRANSPORTS") ? snti_settings()->transports : "";
+	const char *asked = *own ? own : snti_settings()->transports;
 	char list[256], *save = NULL;
 	int status = 0, tried = 0;
 
+	asked = strcmp(asked, "auto") ? asked : "";
 	snprintf(list, sizeof list, "%s", *asked ? asked : "verbs,ucx,tcp");
 	for (char *name = strtok_r(list, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
 		const struct snti_transport *one = snti_transport_find(name);

@@ -51,6 +51,10 @@ struct mock_script {
 /* The one script; all of it may be changed between calls of the library. */
 struct mock_script *mock_script(void);
 void mock_reset(void);
+/* The device that this thread sees from now on, as if it were a host of its own. */
+#define MOCK_ALL (-1)
+#define MOCK_NONE MOCK_DEVICES
+void mock_only(int device);
 void mock_event(enum ibv_event_type type, struct ibv_qp *qp);   /* of this queue pair, or of every open device */
 /* What the application does to every queue pair: the error state from outside. */
 void mock_break_qps(void);

@@ -21,6 +21,7 @@ static struct ibv_device devices[MOCK_DEVICES];
 static struct mock_context *contexts;
 static struct mock_mr *all_mrs;
 static uint32_t last_key;
+static __thread int only = MOCK_ALL;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void mock_lock(void)
@@ -102,16 +103,23 @@ static __attribute__((constructor)) void begin(void)
 
 /* ---- devices ------------------------------------------------------------ */
 
+void mock_only(int device)
+{
+	only = device;
+}
+
 struct ibv_device **ibv_get_device_list(int *count)
 {
 	struct ibv_device **list = calloc(MOCK_DEVICES + 1, sizeof(struct ibv_device *));
+	int found = 0;
 
 	for (int i = 0; list && i < script.devices; i++) {
 		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
-		list[i] = &devices[i];
+		if (only == MOCK_ALL || only == i)
+			list[found++] = &devices[i];
 	}
 	if (count)
-		*count = list ? script.devices : 0;
+		*count = found;
 	return list;
 }
 

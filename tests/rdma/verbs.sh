@@ -52,6 +52,47 @@ ends() {
 	cat "$said.0"
 }
 
+# writes: rank 0 sends 5 large messages, and what leaves rxe0 is looked at: each is RDMA writes alone that end in one
+# with immediate for each of two queue pairs, and what is sent are headers.
+writes() {
+	local seen=/tmp/verbs.opcodes status=0
+	export SNT_SIZE=2 SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_ADDRESS=127.0.0.1:$((port = port + 1))
+	SNT_RANK=1 SNT_VERBS_DEVICES=rxe1 timeout 60 ./sennit perf latency --transport verbs --shared --sizes 1M --warmup 2 --iterations 3 \
+		--no-check >"$said.1" 2>&1 &
+	SNT_RANK=0 SNT_VERBS_DEVICES=rxe0 timeout 60 python3 -B "$rdma/opcodes" eth0 ./sennit perf latency --transport verbs --shared \
+		--sizes 1M --warmup 2 --iterations 3 --no-check >$seen 2>"$said.0" || status=$?
+	wait $!
+	unset SNT_SIZE SNT_RANK SNT_ADDRESS
+	awk -v large=$((5 << 20)) '
+		$1 ~ /^write/ { payload += $3 }
+		$1 == "write_with_immediate" { immediates = $2; pairs = $4 }
+		$1 == "send" { sent = $3 }
+		$1 == "other" { other = $2 }
+		END { exit !(payload == large && immediates == 10 && pairs == 2 && sent > 0 && sent < 65536 && !other) }' $seen &&
+		[ $status -eq 0 ] && return
+	complain "5 messages of 1 MiB (status $status): kind, packets, payload, queue pairs:"
+	cat $seen "$said.0" "$said.1"
+}
+
+# readme: what README.md shows to be run in the machine.
+readme() {
+	local commands command
+	mapfile -t commands < <(sed -n 's/^    tests.rdma.vm -- //p' "$rdma/../../README.md")
+	[ ${#commands[@]} -gt 0 ] || complain "README.md shows nothing"
+	for command in "${commands[@]}"; do
+		timeout 60 bash -c "${command/build\/sennit/./sennit}" >$said 2>&1 || { complain "README.md: $command"; cat $said; }
+	done
+}
+
+# compared: what perf/rdma does in the machine, once.
+compared() {
+	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --rounds 1 --latency 8 --bandwidth '' --exchanges 50 \
+		>$said 2>&1 && [ "$(grep -c '"what": "latency", "who": "\(ib_send_lat\|ib_write_lat\|sennit\)", "bytes": 8, "value": [1-9]' $said)" -eq 3 ] &&
+		return
+	complain "perf/rdma:"
+	cat $said
+}
+
 killed() { kill -9 "$1"; }
 unplugged() { "$rdma/fault" unplug rxe0; }
 
@@ -63,6 +104,9 @@ inside() {
 		{ complain "collectives:"; cat $said; }
 	pair '' allreduce --check --max 1M --factor 1024 --iterations 2
 	goes "two devices"
+	writes
+	readme
+	compared
 	"$rdma/fault" link rxe0 loss 5%
 	pair '' allreduce --check --max 64K --factor 256 --iterations 2
 	goes "5 % loss"
