@@ -118,6 +118,31 @@ static void read_all(void)
 		read_row(&rows[i]);
 }
 
+int snti_settings_adopt(const char *variable, const char *value)
+{
+	size_t at = 0;
+	uint64_t number;
+	char *copy;
+
+	(void)snti_settings();
+	while (at < ROWS && strcmp(rows[at].variable, variable))
+		at++;
+	if (at == ROWS)
+		return SNT_EINVAL;
+	if (given(&rows[at]))
+		return SNTI_HAS_OWN;
+	if (rows[at].kind == kind_text) {
+		copy = strdup(value);
+		if (copy)
+			*(const char **)(void *)((char *)&settings + rows[at].offset) = copy;
+		return copy ? 0 : SNT_ENOMEM;
+	}
+	if (parse_row(&rows[at], value, &number))
+		return SNT_EINVAL;
+	memcpy((char *)&settings + rows[at].offset, &number, sizeof(number));
+	return 0;
+}
+
 static size_t least_of(size_t a, size_t b)
 {
 	return a < b ? a : b;

@@ -60,6 +60,10 @@
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \
+	X(tcp_class,    number, "SNT_TCP_TRAFFIC_CLASS", "0", 0, 255, \
+	  "Traffic class of TCP traffic: the IP header's DSCP times 4.") \
+	X(ip_version,   number, "SNT_IP_VERSION",  "0",     0, 6, \
+	  "4 or 6: only addresses of this version of the internet protocol are used; 0: of both.") \
 	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "256K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one UCX connection may hold.") \
 	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
@@ -82,6 +86,8 @@
 	  "direct: RDMA queue pairs are connected by sennit alone; cm: through librdmacm, where RoCE has IP addresses.") \
 	X(verbs_timeout, number, "SNT_VERBS_TIMEOUT", "0",  0, 31, \
 	  "How long a packet's acknowledgement is awaited, 4.096 us times 2 to this power, 8 times; 0: from SNT_TIMEOUT, at most 17.") \
+	X(verbs_retries, number, "SNT_VERBS_RETRIES", "7",  0, 7, \
+	  "How often an RDMA packet that is not acknowledged is sent again.") \
 	X(verbs_qps,    number, "SNT_VERBS_QPS",   "2",     1, 8, \
 	  "Queue pairs for large messages between two ranks over RDMA.") \
 	X(verbs_split,  size,   "SNT_VERBS_SPLIT", "1M",    4096, INT64_MAX, \
@@ -93,7 +99,9 @@
 	X(verbs_register, size, "SNT_VERBS_REGISTER", "1M", 0, INT64_MAX, \
 	  "Messages of at least so many bytes are registered for themselves; memory of snt_alloc always is.") \
 	X(verbs_adaptive, number, "SNT_VERBS_ADAPTIVE", "2", 0, 2, \
-	  "1: RDMA packets may take different routes, 0: they do not, 2: on InfiniBand they may.")
+	  "1: RDMA packets may take different routes, 0: they do not, 2: on InfiniBand they may.") \
+	X(nccl_transports, text, "SNT_NCCL_TRANSPORTS", "", 0, 0, \
+	  "Transports that NCCL's network may use, the first that has devices; empty: SNT_TRANSPORTS, else verbs,ucx,tcp.")
 
 struct snti_settings {
 #define SNTI_FIELD_number uint64_t
@@ -108,6 +116,11 @@ struct snti_settings {
  * its bounds or no number is warned about and the default stands; so is a
  * variable named SNT_... that is no setting, with the nearest name. */
 const struct snti_settings *snti_settings(void);
+
+/* Another program's name for a setting: @value counts unless the environment has @variable. 0; SNTI_HAS_OWN; or
+ * SNT_EINVAL when it is no such setting or out of its bounds. Before other threads read settings. */
+#define SNTI_HAS_OWN 3
+int snti_settings_adopt(const char *variable, const char *value);
 
 /* For 'sennit info --settings' and the checks: the table as text. */
 struct snti_setting_text { const char *variable, *standard, *meaning; char value[256]; };

@@ -145,6 +145,7 @@ struct tcp_port {
 	unsigned sockets;               /* of each conn that connects */
 	char device[32];                /* "": all */
 	size_t eager;
+	uint8_t traffic_class;
 	int narrow;                     /* one socket a peer: beside another transport */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;

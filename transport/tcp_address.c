@@ -71,6 +71,8 @@ static int is_useful(const struct ifaddrs *one)
 
 	if (!bytes || !(one->ifa_flags & IFF_UP))
 		return 0;
+	if (snti_settings()->ip_version && snti_settings()->ip_version != (size == 4 ? 4 : 6))
+		return 0;
 	/* Link-local ones need to know which link. */
 	return !(size == 16 && bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80);
 }

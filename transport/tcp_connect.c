@@ -17,6 +17,7 @@
 #include "transport/tcp.h"
 
 #define GUEST_MS 2000             /* how long a stranger may take to prove itself */
+#define PROVING_MS 10000          /* ... once it has named this port's ticket: its own host may be busy */
 #define YOUNG_NS 50000000ULL      /* ... even when others wait: else a crowd would push out whoever is about to */
 #define ATTEMPT_MS 5000           /* for one address, before the next is tried */
 #define RETRY_MS 20               /* a listener may drop strangers when too many come at once */
@@ -38,7 +39,7 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 static void tune(const struct tcp_port *port, int fd)
 {
 	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
-	int probe_s = timeout / 3000 ? timeout / 3000 : 1;
+	int probe_s = timeout / 3000 ? timeout / 3000 : 1, class = port->traffic_class;
 
 	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up; probes, as
 	 * who only receives sends nothing that could stay unanswered. */
@@ -47,6 +48,11 @@ static void tune(const struct tcp_port *port, int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &probe_s, sizeof probe_s);
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof probe_s);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+	if (class) {
+		/* Both, as a socket of version 6 carries version 4 as well. */
+		setsockopt(fd, IPPROTO_IP, IP_TOS, &class, sizeof class);
+		setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &class, sizeof class);
+	}
 }
 
 static int listen_on(struct tcp_port *port, const void *address, socklen_t size)
@@ -442,6 +448,7 @@ static void answer_hello(struct tcp_port *port, struct tcp_guest *guest)
 		drop_guest(port, guest, "it does not listen");
 	guest->proving = 1;
 	guest->have = 0;
+	guest->deadline = snti_deadline_ms(PROVING_MS);
 }
 
 static void let_in(struct tcp_port *port, struct tcp_guest *guest)

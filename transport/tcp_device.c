@@ -53,6 +53,7 @@ static void describe(struct snti_device *device, const struct ifaddrs *one)
 		.number = (int)read_number(one->ifa_name, "dev_port", 10) + 1,
 		.is_loopback = (one->ifa_flags & IFF_LOOPBACK) != 0 };
 	snprintf(device->name, sizeof device->name, "%s", one->ifa_name);
+	strcpy(device->interface, device->name);
 	snprintf(path, sizeof path, "/sys/class/net/%s/device", one->ifa_name);
 	if (realpath(path, real) && strlen(real) < sizeof device->path)
 		strcpy(device->path, real);

@@ -227,6 +227,18 @@ static size_t first_bytes(const struct tcp_conn *conn, const struct snti_xfer *x
 	return size < xfer->size ? size : 0;
 }
 
+static int has_credit(const struct tcp_conn *conn, size_t size)
+{
+	return size <= conn->credit_bytes && conn->credit_messages;
+}
+
+/* Credit may have come back unread: who only sends is done at once each time and polls nothing. */
+static void look_for_credit(struct tcp_conn *conn, size_t size)
+{
+	if (!has_credit(conn, size) && size <= conn->most_bytes && conn->sockets[0].phase == TCP_READY)
+		tcp_input(&conn->sockets[0]);
+}
+
 int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct tcp_conn *conn = (struct tcp_conn *)base;
@@ -238,7 +250,11 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (base->status)
 		return base->status;
 
-	int eager = xfer->size <= conn->credit_bytes && conn->credit_messages;
+	look_for_credit(conn, xfer->size);
+	if (base->status || conn->over)
+		return base->status ? base->status : SNTI_AGAIN;
+
+	int eager = has_credit(conn, xfer->size);
 	size_t at_once = eager ? xfer->size : first_bytes(conn, xfer);
 
 	if (!eager && conn->announcing == TCP_MESSAGES)

@@ -66,6 +66,9 @@ struct snti_port_options {
 	int local_only;                 /* loopback suffices: all ranks are on this host */
 	uint32_t timeout_ms;            /* for how long the team waits while nothing moves; 0: the system's own limits */
 	const char *device;             /* the address is of this device alone; NULL: of all that may be used */
+	const char *interface;          /* for what is said over tcp beside the wire: this one alone; NULL: as tcp chooses */
+	const uint8_t *traffic_class;   /* of what leaves: the IP header's byte, or InfiniBand's service level; NULL: as the
+					 * settings say */
 	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
 };
@@ -73,6 +76,7 @@ struct snti_port_options {
 /* A device that ports can be opened on. */
 struct snti_device {
 	char name[32];                  /* tells it from this transport's others */
+	char interface[32];             /* the network interface that it is; "": none */
 	char path[256];                 /* the directory of its hardware below /sys; "": none that is known */
 	uint64_t guid;                  /* of its hardware, 0: not known */
 	int number;                     /* which port of its hardware, from 1 on */

@@ -25,9 +25,12 @@ static int watch(struct ucx_port *port, int fd)
 
 static int open_control(struct ucx_port *port, const struct snti_port_options *options)
 {
+	struct snti_port_options aside = *options;
 	struct tcp_port *control;
-	int status = snti_port_open(&snti_tcp_transport, options, &port->control);
+	int status;
 
+	aside.device = options->interface;
+	status = snti_port_open(&snti_tcp_transport, &aside, &port->control);
 	if (status)
 		return status;
 	control = (struct tcp_port *)port->control;
@@ -111,7 +114,7 @@ static int would_abort(const struct ucx_port *port)
 
 static void close_worker(struct ucx_port *port)
 {
-	ucx_linger(port, CLOSE_MS);
+	ucx_linger(port, port->base.hasty ? 0 : CLOSE_MS);
 	ucx_give_up_lingers(port);
 	if (port->address)
 		ucx.worker_release_address(port->worker, port->address);
@@ -138,6 +141,8 @@ static void ucx_close(struct snti_port *base)
 	else if (port->context)
 		ucx.cleanup(port->context);
 	ucx_free_lingers(port);
+	if (port->control)
+		port->control->hasty = base->hasty;
 	snti_port_close(port->control);
 	if (port->epoll >= 0)
 		close(port->epoll);
@@ -230,6 +235,7 @@ const struct snti_transport snti_ucx_transport = {
 	.port_size = sizeof(struct ucx_port),
 	.conn_size = sizeof(struct ucx_conn),
 	.library = ucx_library,
+	.devices = ucx_devices,
 	.offers = ucx_offers,
 	.open = ucx_open,
 	.close = ucx_close,

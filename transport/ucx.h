@@ -161,6 +161,9 @@ static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 	return (struct ucx_port *)conn->base.port;
 }
 
+/* ucx_device.c */
+int ucx_devices(struct snti_device *devices, int most);
+
 /* ucx_library.c */
 int ucx_library(char *text, size_t size);
 int ucx_load(void);

@@ -19,6 +19,12 @@ static int refuse(struct snti_port *port, const struct snti_port_options *option
 	return snti_fail(SNT_EUNSUPPORTED, "ucx: " WHY);
 }
 
+static int no_devices(struct snti_device *devices, int most)
+{
+	(void)devices, (void)most;
+	return snti_fail(SNT_EUNSUPPORTED, "ucx: " WHY);
+}
+
 static void nothing(struct snti_port *port)
 {
 	(void)port;
@@ -29,6 +35,7 @@ const struct snti_transport snti_ucx_transport = {
 	.port_size = sizeof(struct snti_port),
 	.conn_size = sizeof(struct snti_conn),
 	.library = library,
+	.devices = no_devices,
 	.offers = library,
 	.open = refuse,
 	.close = nothing,

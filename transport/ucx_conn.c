@@ -12,6 +12,8 @@
 #include "transport/ucx.h"
 
 #define CANCEL_MS 1000            /* UCX lets go of memory without asking the peer: soon, or never */
+#define CANCEL_HASTY_MS 100       /* ... when the owner aborts, often many conns with a peer that is stopped */
+#define CANCEL_TRIES 10000        /* in any case, as time also passes while others have the core */
 
 static void init_lists(struct ucx_conn *conn)
 {
@@ -313,10 +315,10 @@ static void orphan(struct ucx_conn *conn, struct snti_link *list, int status)
 /* The memory of xfers in flight is the caller's again when this returns: UCX has to let go of it first. */
 static void cancel(struct ucx_conn *conn)
 {
-	uint64_t deadline = snti_deadline_ms(CANCEL_MS);
+	uint64_t deadline = snti_deadline_ms(conn->base.port->hasty ? CANCEL_HASTY_MS : CANCEL_MS);
 
 	conn->wire->port->cancelling = 1;
-	while (conn->wire->outstanding && !snti_is_past(deadline))
+	for (int tries = 0; conn->wire->outstanding && (tries < CANCEL_TRIES || !snti_is_past(deadline)); tries++)
 		ucx.worker_progress(conn->wire->port->worker);
 	conn->wire->port->cancelling = 0;
 	if (conn->wire->outstanding)

@@ -177,6 +177,8 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context,
 	/* On one host nothing is to be reached from outside; but who chose transports may mean a card's loop. */
 	if (options->local_only && !getenv("UCX_TLS"))
 		prefer(config, "NET_DEVICES", "lo");
+	else if (options->device && ucx.config_modify(config, "NET_DEVICES", options->device) != UCS_OK)
+		snti_log(SNT_LOG_DEBUG, "ucx: this version cannot be told to use %s alone", options->device);
 	status = ucx.init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, context);
 	ucx.config_release(config);
 	if (status == UCS_OK)

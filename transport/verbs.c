@@ -70,8 +70,11 @@ static int open_works(struct verbs_port *port)
 /* One socket a peer, for the conversation beside the queue pairs. */
 static int open_side(struct verbs_port *port, const struct snti_port_options *options)
 {
-	int fd, status = snti_port_open(&snti_tcp_transport, options, &port->side);
+	struct snti_port_options side = *options;
+	int fd, status;
 
+	side.device = options->interface;
+	status = snti_port_open(&snti_tcp_transport, &side, &port->side);
 	if (!status)
 		status = verbs_cm_open(port, &fd);
 	if (status)
@@ -95,7 +98,7 @@ static int verbs_open(struct snti_port *base, const struct snti_port_options *op
 	snti_list_init(&port->pending);
 	snti_list_init(&port->lingering);
 	port->epoll = -1;
-	status = verbs_device_open(&port->device);
+	status = verbs_device_open(&port->device, options);
 	if (!status)
 		status = open_queues(port);
 	if (!status)
@@ -118,7 +121,9 @@ static void verbs_close(struct snti_port *base)
 		return;
 	while (!snti_list_empty(&port->conns))
 		verbs_hang_up(&snti_container(port->conns.next, struct verbs_conn, link)->base);
-	verbs_drain(port, CLOSE_MS);
+	verbs_drain(port, base->hasty ? 0 : CLOSE_MS);
+	if (port->side)
+		port->side->hasty = base->hasty;
 	snti_port_close(port->side);
 	verbs_cm_close(port);
 	if (port->srq)
@@ -144,6 +149,7 @@ const struct snti_transport snti_verbs_transport = {
 	.slice = (size_t)1 << 20,       /* the receiver asks for each; below, packets are all there is to fill */
 	.port_size = sizeof(struct verbs_port),
 	.conn_size = sizeof(struct verbs_conn),
+	.devices = verbs_devices,
 	.offers = verbs_offers,
 	.open = verbs_open,
 	.close = verbs_close,

@@ -17,7 +17,6 @@
 #include "transport/transport.h"
 
 #define VERBS_QPS 8               /* data queue pairs of a conn, at most */
-#define VERBS_RETRIES 7
 #define VERBS_RNR_RETRIES 6       /* 7 would mean for ever; credit keeps it from happening at all */
 #define VERBS_COOKIE 16
 #define VERBS_PKEYS 8             /* partitions that a port tells its peers */
@@ -82,6 +81,7 @@ struct verbs_device {
 	uint8_t port;
 	uint8_t gid_index;
 	uint8_t inline_most;            /* asked for; what the device grants is in the link */
+	uint8_t traffic_class, level;
 	uint8_t unordered;              /* routes adapt: data and the immediate behind it travel apart */
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
@@ -92,8 +92,9 @@ struct verbs_device {
 
 #define VERBS_GID_TEXT 64
 
-/* Opens the best active port that the settings allow. */
-int verbs_device_open(struct verbs_device *device);
+/* Opens the best active port that the options or the settings allow. */
+int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options);
+int verbs_devices(struct snti_device *devices, int most);
 int verbs_offers(char *text, size_t size);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
@@ -158,7 +159,7 @@ struct verbs_region {
 	size_t size;
 	unsigned users;
 	int remote;                     /* the peer may write */
-	int pinned;                     /* by the caller, who unpins it */
+	int pinned;                     /* by the owner of the memory, who unpins it before it goes */
 	struct ibv_mr *mr;
 };
 

@@ -197,7 +197,7 @@ static int move_all_the_way(struct verbs_conn *conn, unsigned index)
 
 static struct rdma_conn_param parameters(const struct verbs_conn *conn, unsigned index)
 {
-	return (struct rdma_conn_param){ .responder_resources = 1, .initiator_depth = 1, .retry_count = VERBS_RETRIES,
+	return (struct rdma_conn_param){ .responder_resources = 1, .initiator_depth = 1, .retry_count = (uint8_t)snti_settings()->verbs_retries,
 		.rnr_retry_count = VERBS_RNR_RETRIES, .srq = index == 0, .qp_num = qp_of(conn->rails, index)->qp_num };
 }
 

@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,10 +106,10 @@ uint32_t verbs_device_mbps(const struct verbs_device *device)
 }
 
 /* The port's rate when it can be used; then @device is filled in, except that it is kept open only if it wins. */
-static uint64_t consider(struct verbs_device *device, uint8_t port)
+static uint64_t consider(struct verbs_device *device, uint8_t port, const char *allowed)
 {
 	device->port = port;
-	if (!is_allowed(snti_settings()->verbs_devices, device->name, port) || verbs_device_refresh(device))
+	if (!is_allowed(allowed, device->name, port) || verbs_device_refresh(device))
 		return 0;
 	/* An address that can be routed counts for more than a faster port without. */
 	return 1 + verbs_device_mbps(device) + ((uint64_t)gid_worth(&device->gid) << 32);
@@ -123,18 +124,26 @@ static int is_iwarp(struct ibv_device *from)
 	return 1;
 }
 
-static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth)
+static int look_into(struct ibv_device *from, struct verbs_device *device)
 {
-	struct verbs_device device = { .context = is_iwarp(from) ? NULL : verbs_calls.ibv_open_device(from) };
+	*device = (struct verbs_device){ .context = is_iwarp(from) ? NULL : verbs_calls.ibv_open_device(from) };
+	if (!device->context)
+		return -1;
+	snprintf(device->name, sizeof(device->name), "%s", verbs_calls.ibv_get_device_name(from));
+	if (verbs_calls.ibv_query_device(device->context, &device->limits) || device->limits.max_srq < 1)
+		device->limits.phys_port_cnt = 0;
+	return 0;
+}
+
+static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth, const char *allowed)
+{
+	struct verbs_device device;
 	int kept = 0;
 
-	if (!device.context)
+	if (look_into(from, &device))
 		return worth;
-	snprintf(device.name, sizeof(device.name), "%s", verbs_calls.ibv_get_device_name(from));
-	if (verbs_calls.ibv_query_device(device.context, &device.limits) || device.limits.max_srq < 1)
-		device.limits.phys_port_cnt = 0;
 	for (uint8_t port = 1; port <= device.limits.phys_port_cnt; port++) {
-		uint64_t mine = consider(&device, port);
+		uint64_t mine = consider(&device, port, allowed);
 
 		if (mine <= worth)
 			continue;
@@ -149,53 +158,77 @@ static uint64_t consider_device(struct ibv_device *from, struct verbs_device *be
 	return worth;
 }
 
-static void read_settings(struct verbs_device *device)
+static void read_settings(struct verbs_device *device, const uint8_t *class)
 {
 	uint64_t adaptive = snti_settings()->verbs_adaptive;
+	int is_ethernet = device->attr.link_layer == IBV_LINK_LAYER_ETHERNET;
 
-	device->unordered = adaptive == 2 ? device->attr.link_layer != IBV_LINK_LAYER_ETHERNET : adaptive == 1;
+	device->unordered = adaptive == 2 ? !is_ethernet : adaptive == 1;
 	device->inline_most = 220;
+	device->traffic_class = (uint8_t)snti_settings()->verbs_class;
+	device->level = (uint8_t)snti_settings()->verbs_level;
+	if (class && is_ethernet)
+		device->traffic_class = *class;
+	else if (class)
+		device->level = *class & 15;
+}
+
+/* The library's list, or NULL with the reason in @text. */
+static struct ibv_device **list_devices(int *count, char *text, size_t size)
+{
+	struct ibv_device **list;
+	const char *why;
+
+	*count = 0;
+	if (verbs_load(&why)) {
+		snprintf(text, size, "%s", why);
+		return NULL;
+	}
+	list = verbs_calls.ibv_get_device_list(count);
+	if (list && *count)
+		return list;
+	if (list)
+		verbs_calls.ibv_free_device_list(list);
+	snprintf(text, size, "no RDMA device");
+	return NULL;
+}
+
+static void no_port(int count, const char *allowed, char *text, size_t size)
+{
+	snprintf(text, size, "none of %d RDMA devices has an active port with a GID%s%s", count,
+		 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
 }
 
 /* What there is, or why there is nothing, is in @text. */
-static int find_device(struct verbs_device *device, char *text, size_t size)
+static int find_device(struct verbs_device *device, const char *allowed, char *text, size_t size)
 {
-	const char *why, *allowed = snti_settings()->verbs_devices;
 	char gid[VERBS_GID_TEXT];
-	struct ibv_device **list;
-	int count = 0;
 	uint64_t worth = 0;
+	int count;
+	struct ibv_device **list = list_devices(&count, text, size);
 
-	if (verbs_load(&why)) {
-		snprintf(text, size, "%s", why);
+	if (!list)
 		return SNT_EUNSUPPORTED;
-	}
-	list = verbs_calls.ibv_get_device_list(&count);
-	if (!list || !count) {
-		if (list)
-			verbs_calls.ibv_free_device_list(list);
-		snprintf(text, size, "no RDMA device");
-		return SNT_EUNSUPPORTED;
-	}
 	for (int i = 0; i < count; i++)
-		worth = consider_device(list[i], device, worth);
+		worth = consider_device(list[i], device, worth, allowed);
 	verbs_calls.ibv_free_device_list(list);
 	if (worth)
 		snprintf(text, size, "%s port %u, %s", device->name, device->port, verbs_gid_text(&device->gid.gid, gid));
 	else
-		snprintf(text, size, "none of %d RDMA devices has an active port with a GID%s%s", count,
-			 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+		no_port(count, allowed, text, size);
 	return worth ? 0 : SNT_EUNSUPPORTED;
 }
 
-int verbs_device_open(struct verbs_device *device)
+int verbs_device_open(struct verbs_device *device, const struct snti_port_options *options)
 {
 	char text[300];
-	int status = find_device(device, text, sizeof text);
+	int status = find_device(device, options->device ? options->device : snti_settings()->verbs_devices, text, sizeof text);
 
+	if (status && options->device)
+		return snti_fail(SNT_EDEVICE, "verbs: %s is not up with a GID any more", options->device);
 	if (status)
 		return snti_fail(status, "verbs: %s", text);
-	read_settings(device);
+	read_settings(device, options->traffic_class);
 	return verbs_path_keys(device);
 }
 
@@ -208,11 +241,52 @@ int verbs_offers(char *text, size_t size)
 		snprintf(text, size, "no RDMA device");
 		return SNT_EUNSUPPORTED;
 	}
-	status = find_device(&device, text, size);
+	status = find_device(&device, snti_settings()->verbs_devices, text, size);
 	verbs_device_close(&device);
 	if (status && *snti_settings()->verbs_devices)
 		snti_log(SNT_LOG_WARN, "verbs: %s", text);
 	return status;
+}
+
+static void describe(const struct verbs_device *device, struct snti_device *to)
+{
+	char path[128], real[PATH_MAX];
+
+	*to = (struct snti_device){ .guid = device->limits.sys_image_guid, .number = device->port,
+		.speed_mbps = (int)verbs_device_mbps(device) };
+	if (device->limits.phys_port_cnt > 1)
+		snprintf(to->name, sizeof(to->name), "%.27s:%u", device->name, device->port);
+	else
+		snprintf(to->name, sizeof(to->name), "%s", device->name);
+	snprintf(path, sizeof(path), "/sys/class/infiniband/%s/device", device->name);
+	if (realpath(path, real) && strlen(real) < sizeof(to->path))
+		strcpy(to->path, real);
+}
+
+int verbs_devices(struct snti_device *devices, int most)
+{
+	const char *allowed = snti_settings()->verbs_devices;
+	struct verbs_device device;
+	struct ibv_device **list;
+	char text[300];
+	int count, found = 0;
+
+	list = list_devices(&count, text, sizeof text);
+	if (!list)
+		return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", text);
+	for (int i = 0; i < count; i++) {
+		if (look_into(list[i], &device))
+			continue;
+		for (uint8_t port = 1; port <= device.limits.phys_port_cnt && found < most; port++)
+			if (consider(&device, port, allowed))
+				describe(&device, &devices[found++]);
+		verbs_device_close(&device);
+	}
+	verbs_calls.ibv_free_device_list(list);
+	if (found)
+		return found;
+	no_port(count, allowed, text, sizeof text);
+	return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", text);
 }
 
 void verbs_device_close(struct verbs_device *device)

@@ -158,7 +158,7 @@ static uint8_t ack_timeout(void)
 
 	if (settings->verbs_timeout)
 		return (uint8_t)settings->verbs_timeout;
-	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (VERBS_RETRIES + 1) > settings->timeout_ms * 1000000 / 2)
+	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (settings->verbs_retries + 1) > settings->timeout_ms * 1000000 / 2)
 		exponent--;
 	return exponent;
 }
@@ -190,7 +190,7 @@ void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, s
 		break;
 	default:
 		attr->timeout = ack_timeout();
-		attr->retry_cnt = VERBS_RETRIES;
+		attr->retry_cnt = (uint8_t)snti_settings()->verbs_retries;
 		attr->rnr_retry = VERBS_RNR_RETRIES;
 		attr->max_rd_atomic = 1;
 	}

@@ -229,7 +229,7 @@ static void sweep(struct verbs_port *port)
 		struct snti_memory *memory = region->id ? snti_shared_find(region->base, region->size) : NULL;
 
 		next = link->next;
-		if (!region->id || (memory && memory->id == region->id))
+		if (!region->id || region->pinned || (memory && memory->id == region->id))
 			continue;
 		if (region->users)
 			left = 1;
@@ -291,7 +291,7 @@ static struct verbs_region *add_region(struct verbs_port *port, uint64_t id, voi
 /* Only snt_alloc memory stays registered: of other memory nobody would tell that it has gone and come again. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote)
 {
-	struct verbs_region *region = verbs_pinned(port, data, size);
+	struct verbs_region *region = size ? verbs_pinned(port, data, size) : NULL;
 	struct snti_memory *memory = size && !region ? snti_shared_find(data, size) : NULL;
 
 	if (region) {

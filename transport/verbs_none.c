@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 
+#define WHY "this build has no verbs: install libibverbs-dev and configure again"
 static int none_offers(char *text, size_t size)
 {
 	snprintf(text, size, "this build has none: install libibverbs-dev and configure again");
@@ -15,7 +16,13 @@ static int none_offers(char *text, size_t size)
 static int none_open(struct snti_port *port, const struct snti_port_options *options)
 {
 	(void)port, (void)options;
-	return snti_fail(SNT_EUNSUPPORTED, "this build has no verbs: install libibverbs-dev and configure again");
+	return snti_fail(SNT_EUNSUPPORTED, WHY);
+}
+
+static int none_devices(struct snti_device *devices, int most)
+{
+	(void)devices, (void)most;
+	return snti_fail(SNT_EUNSUPPORTED, WHY);
 }
 
 static void none_close(struct snti_port *port)
@@ -27,6 +34,7 @@ const struct snti_transport snti_verbs_transport = {
 	.name = "verbs",
 	.port_size = sizeof(struct snti_port),
 	.conn_size = sizeof(struct snti_conn),
+	.devices = none_devices,
 	.offers = none_offers,
 	.open = none_open,
 	.close = none_close,

@@ -164,12 +164,11 @@ void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card)
 {
 	const struct verbs_device *device = &verbs_port_of(conn)->device;
 	const struct verbs_link *link = conn->rails;
-	const struct snti_settings *settings = snti_settings();
 
 	card->mtu = most_mtu(device);
 	card->lid = device->attr.lid;
-	card->level = (uint32_t)settings->verbs_level;
-	card->traffic = (uint32_t)settings->verbs_class;
+	card->level = device->level;
+	card->traffic = device->traffic_class;
 	card->rate = verbs_device_mbps(device);
 	card->cm_port = verbs_cm_number(verbs_port_of(conn));
 	for (unsigned i = 0; i < VERBS_PKEYS; i++)

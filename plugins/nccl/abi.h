@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* abi.h - NCCL's interface to network plugins, versions 8 to 12: the order of the fields is all there is to it.
+/* abi.h - NCCL's interface to network plugins, versions 6 to 12: the order of the fields is all there is to it.
  *
- * One struct per version where they differ; a name without a version serves all of them. NCCL 2.20 to
- * 2.23 take v8, 2.24 and 2.25 v9, 2.26 and 2.27 v10, 2.28 and 2.29 v11, 2.30 and later v12.
+ * One struct per version where they differ; a name without a version serves all of them. NCCL 2.17 and
+ * 2.18 take v6, 2.19 v7, 2.20 to 2.23 v8, 2.24 and 2.25 v9, 2.26 and 2.27 v10, 2.28 and 2.29 v11, 2.30 and later v12.
  */
 #ifndef PLUGINS_NCCL_ABI_H
 #define PLUGINS_NCCL_ABI_H
@@ -31,6 +31,22 @@ struct nccl_comm_config { int traffic_class; };         /* negative: none */
 struct nccl_virtual_4 { int count, devices[4]; };
 struct nccl_virtual_8 { int count, devices[8]; };
 struct nccl_attributes { int32_t send[4], recv[4]; uint32_t operations, algorithms, protocols; };
+
+struct nccl_properties_v6 {
+	char *name, *pci_path;
+	uint64_t guid;
+	int pointers, speed, port;
+	float latency;
+	int max_comms, max_recvs;
+};
+
+struct nccl_properties_v7 {
+	char *name, *pci_path;
+	uint64_t guid;
+	int pointers, speed, port;
+	float latency;
+	int max_comms, max_recvs, device_type, device_version;
+};
 
 struct nccl_properties_v8 {
 	char *name, *pci_path;
@@ -82,6 +98,45 @@ struct nccl_properties_v12 {
 	int (*get_device_mr)(void *comm, void *memory, void **device_memory); \
 	int (*irecv_consumed)(void *recv_comm, int count, void *request)
 
+#define NCCL_NET_TRANSFERS_UNTIL_8 \
+	int (*isend)(void *send_comm, void *data, int size, int tag, void *memory, void **request); \
+	int (*irecv)(void *recv_comm, int count, void **data, int *sizes, int *tags, void **memories, void **request)
+
+#define NCCL_NET_REGISTER_UNTIL_7 \
+	int (*reg_mr)(void *comm, void *data, int size, int type, void **memory); \
+	int (*reg_mr_dmabuf)(void *comm, void *data, size_t size, int type, uint64_t offset, int fd, void **memory); \
+	int (*dereg_mr)(void *comm, void *memory)
+
+struct nccl_net_v6 {
+	const char *name;
+	int (*init)(nccl_logger logger);
+	int (*devices)(int *count);
+	int (*get_properties)(int device, struct nccl_properties_v6 *properties);
+	int (*listen)(int device, void *handle, void **listen_comm);
+	int (*connect)(int device, void *handle, void **send_comm);
+	int (*accept)(void *listen_comm, void **recv_comm);
+	NCCL_NET_REGISTER_UNTIL_7;
+	NCCL_NET_TRANSFERS_UNTIL_8;
+	int (*iflush)(void *recv_comm, int count, void **data, int *sizes, void **memories, void **request);
+	int (*test)(void *request, int *done, int *sizes);
+	int (*close_send)(void *send_comm);
+	int (*close_recv)(void *recv_comm);
+	int (*close_listen)(void *listen_comm);
+};
+
+struct nccl_net_v7 {
+	const char *name;
+	int (*init)(nccl_logger logger);
+	int (*devices)(int *count);
+	int (*get_properties)(int device, struct nccl_properties_v7 *properties);
+	int (*listen)(int device, void *handle, void **listen_comm);
+	int (*connect)(int device, void *handle, void **send_comm, struct nccl_device_handle **device_handle);
+	int (*accept)(void *listen_comm, void **recv_comm, struct nccl_device_handle **device_handle);
+	NCCL_NET_REGISTER_UNTIL_7;
+	NCCL_NET_TRANSFERS_UNTIL_8;
+	NCCL_NET_FLUSH_TO_CONSUMED;
+};
+
 struct nccl_net_v8 {
 	const char *name;
 	int (*init)(nccl_logger logger);
@@ -90,8 +145,7 @@ struct nccl_net_v8 {
 	int (*listen)(int device, void *handle, void **listen_comm);
 	int (*connect)(int device, void *handle, void **send_comm, struct nccl_device_handle **device_handle);
 	NCCL_NET_ACCEPT_TO_DEREGISTER;
-	int (*isend)(void *send_comm, void *data, int size, int tag, void *memory, void **request);
-	int (*irecv)(void *recv_comm, int count, void **data, int *sizes, int *tags, void **memories, void **request);
+	NCCL_NET_TRANSFERS_UNTIL_8;
 	NCCL_NET_FLUSH_TO_CONSUMED;
 };
 
@@ -167,6 +221,14 @@ NCCL_SIZE(nccl_attributes, 44);
 NCCL_SIZE(nccl_virtual_4, 20);
 NCCL_SIZE(nccl_virtual_8, 36);
 
+NCCL_SIZE(nccl_properties_v6, 48);
+NCCL_AT(nccl_properties_v6, pointers, 24);
+NCCL_AT(nccl_properties_v6, latency, 36);
+NCCL_AT(nccl_properties_v6, max_recvs, 44);
+NCCL_SIZE(nccl_properties_v7, 56);
+NCCL_AT(nccl_properties_v7, pointers, 24);
+NCCL_AT(nccl_properties_v7, latency, 36);
+NCCL_AT(nccl_properties_v7, device_version, 52);
 NCCL_SIZE(nccl_properties_v8, 64);
 NCCL_AT(nccl_properties_v8, pointers, 24);
 NCCL_AT(nccl_properties_v8, speed, 32);
@@ -188,19 +250,24 @@ NCCL_AT(nccl_properties_v12, max_multi_request, 120);
 NCCL_AT(nccl_properties_v12, rail, 124);
 NCCL_AT(nccl_properties_v12, plane, 126);
 
+NCCL_SIZE(nccl_net_v6, 136);
+NCCL_SIZE(nccl_net_v7, 152);
 NCCL_SIZE(nccl_net_v8, 152);
 NCCL_SIZE(nccl_net_v9, 160);
 NCCL_SIZE(nccl_net_v10, 160);
 NCCL_SIZE(nccl_net_v11, 176);
 NCCL_SIZE(nccl_net_v12, 176);
 /* Every entry is a pointer: what has its place at both ends and in the middle has it throughout. */
-#define NCCL_NET_PLACES(type) \
+#define NCCL_NET_PLACES_SINCE_6(type) \
 	NCCL_AT(type, init, 8); NCCL_AT(type, devices, 16); NCCL_AT(type, get_properties, 24); \
 	NCCL_AT(type, listen, 32); NCCL_AT(type, connect, 40); NCCL_AT(type, accept, 48); NCCL_AT(type, reg_mr, 56); \
 	NCCL_AT(type, reg_mr_dmabuf, 64); NCCL_AT(type, dereg_mr, 72); NCCL_AT(type, isend, 80); \
 	NCCL_AT(type, irecv, 88); NCCL_AT(type, iflush, 96); NCCL_AT(type, test, 104); NCCL_AT(type, close_send, 112); \
-	NCCL_AT(type, close_recv, 120); NCCL_AT(type, close_listen, 128); NCCL_AT(type, get_device_mr, 136); \
-	NCCL_AT(type, irecv_consumed, 144)
+	NCCL_AT(type, close_recv, 120); NCCL_AT(type, close_listen, 128)
+#define NCCL_NET_PLACES(type) \
+	NCCL_NET_PLACES_SINCE_6(type); NCCL_AT(type, get_device_mr, 136); NCCL_AT(type, irecv_consumed, 144)
+NCCL_NET_PLACES_SINCE_6(nccl_net_v6);
+NCCL_NET_PLACES(nccl_net_v7);
 NCCL_NET_PLACES(nccl_net_v8);
 NCCL_NET_PLACES(nccl_net_v9);
 NCCL_NET_PLACES(nccl_net_v10);
@@ -215,6 +282,7 @@ NCCL_AT(nccl_net_v12, make_virtual, 152);
 NCCL_AT(nccl_net_v12, finalize, 160);
 NCCL_AT(nccl_net_v12, set_attributes, 168);
 #undef NCCL_NET_PLACES
+#undef NCCL_NET_PLACES_SINCE_6
 #undef NCCL_SIZE
 #undef NCCL_AT
 #endif

@@ -13,7 +13,7 @@
 #include "base/settings.h"
 #include "transport/handshake.h"
 
-#define PROTOCOL 1
+#define PROTOCOL 2
 #define SEED_BYTES 16
 #define GREETING_LANE UINT64_MAX        /* tags have 32 bits */
 
@@ -60,7 +60,7 @@ static int make_secret(const unsigned char seed[SEED_BYTES], unsigned char secre
 
 /* ---- comms --------------------------------------------------------------- */
 
-static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct snti_device *device)
+static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct snti_device *device, int traffic_class)
 {
 	struct snti_nccl_comm *comm = calloc(1, sizeof *comm);
 
@@ -73,18 +73,18 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	snti_list_init(&comm->link);
 	comm->kind = kind;
 	comm->device = device;
+	comm->traffic_class = traffic_class;
 	return comm;
 }
 
-/* A comm goes one way, so that no message takes credit back on its way: each return is a frame of its own. NCCL has
- * receives posted for nearly all that comes, so the room is seldom used. */
-#define EAGER ((size_t)256 << 10)
-
 static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
 {
+	uint8_t traffic_class = (uint8_t)comm->traffic_class;
 	unsigned char secret[SNTI_SECRET_BYTES];
-	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback, .timeout_ms = (uint32_t)snti_settings()->timeout_ms,
-		.device = comm->device->name, .eager = EAGER };
+	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback,
+		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = comm->device->name,
+		.interface = snti_nccl_aside(comm->device),
+		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
 	if (!status)
@@ -119,6 +119,7 @@ int snti_nccl_close(void *object)
 
 	if (!comm)
 		return NCCL_SUCCESS;
+	comm->is_cut |= atomic_load(&comm->context->is_aborted);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
 	return NCCL_SUCCESS;
@@ -138,23 +139,13 @@ static int no_memory(const char *device)
 
 /* ---- listen -------------------------------------------------------------- */
 
-static size_t used_bytes(const struct snti_address *address)
-{
-	size_t size = sizeof address->bytes;
-
-	while (size && !address->bytes[size - 1])
-		size--;
-	return size;
-}
-
 static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 {
 	char host[sizeof handle->rest];
-	size_t size = used_bytes(&comm->address);
+	size_t size = snti_nccl_pack(&comm->address, handle->rest, sizeof handle->rest);
 
 	if (size > sizeof handle->rest)
-		return snti_fail(SNT_EUNSUPPORTED, "%s: an address of %zu bytes does not fit into NCCL's handle",
-				 comm->port->ops->name, size);
+		return snti_fail(SNT_EUNSUPPORTED, "%s: the address does not fit into NCCL's handle", comm->port->ops->name);
 	own_host(host, sizeof host);
 	memcpy(handle->magic, magic, sizeof magic);
 	handle->protocol = PROTOCOL;
@@ -163,7 +154,6 @@ static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 	handle->ident = comm->ident;
 	strncpy(handle->transport, comm->port->ops->name, sizeof handle->transport - 1);
 	strncpy(handle->version, snt_version(), sizeof handle->version - 1);
-	memcpy(handle->rest, comm->address.bytes, size);
 	memcpy(handle->rest + size, host, sizeof handle->rest - size);
 	return 0;
 }
@@ -191,7 +181,7 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 	memset(to, 0, NCCL_HANDLE_BYTES);
 	if (!snti_nccl_device(device))
 		return no_device(device);
-	comm = comm_new(SNTI_NCCL_LISTENS, snti_nccl_device(device));
+	comm = comm_new(SNTI_NCCL_LISTENS, snti_nccl_device(device), context->traffic_class);
 	if (!comm)
 		return no_memory(snti_nccl_device(device)->name);
 	status = begin_listening(comm, &handle);
@@ -218,44 +208,55 @@ static int check_handle(const struct handle *handle)
 		return snti_fail(SNT_EINVAL, "the peer has sennit %.7s, which does not talk to %s: install one version",
 				 handle->version, snt_version());
 	if (strncmp(handle->transport, snti_nccl_transport()->name, sizeof handle->transport - 1))
-		return snti_fail(SNT_EINVAL, "the peer uses %.7s and this process %s: set SNT_TRANSPORTS alike",
+		return snti_fail(SNT_EINVAL, "the peer uses %.7s and this process %s: set SNT_NCCL_TRANSPORTS alike "
+				 "on every rank, or see why one has no RDMA",
 				 handle->transport, snti_nccl_transport()->name);
 	return handle->address_size <= sizeof handle->rest ? 0 : snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
 }
 
 static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *handle)
 {
-	struct snti_address address = { { 0 } };
+	struct snti_address address;
 	int status = check_handle(handle);
 
 	if (status)
 		return status;
 	name_peer(comm, (const char *)handle->rest + handle->address_size,
 		  sizeof handle->rest - handle->address_size, handle->pid);
-	memcpy(address.bytes, handle->rest, handle->address_size);
+	if (snti_nccl_unpack(handle->rest, handle->address_size, &address))
+		return snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
 	comm->ident = handle->ident;
 	comm->deadline = snti_deadline_ms(2 * snti_settings()->startup_ms);
 	status = open_port(comm, handle->seed);
 	if (status)
 		return status;
 	if (comm->port->ops->reaches(comm->port, &address))
-		return snti_fail(SNT_EUNSUPPORTED, "%s: the peer's address makes no sense", comm->port->ops->name);
+		return snti_fail(SNT_EUNSUPPORTED, "%s: the peer is on a network that %s does not reach", comm->port->ops->name,
+				 comm->device->name);
 	return snti_conn_open(comm->port, NULL, &address, comm->ident, -1, &comm->conn);
 }
 
-/* Says who it is; 0 when that is on its way. */
+/* Says who it is, once. */
 static int greet(struct snti_nccl_comm *comm)
 {
 	struct snti_nccl_greeting *greeting = &comm->greeting;
+	int status;
 
+	if (comm->greeting_xfer.data)
+		return 0;
 	greeting->protocol = PROTOCOL;
 	greeting->pid = (uint32_t)getpid();
 	own_host(greeting->host, sizeof greeting->host);
-	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE };
-	return snti_send(comm->conn, &comm->greeting_xfer);
+	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE,
+		.status = SNT_BUSY };
+	status = snti_send(comm->conn, &comm->greeting_xfer);
+	if (status)
+		comm->greeting_xfer.data = NULL;
+	return status == SNTI_AGAIN ? SNT_BUSY : status;
 }
 
-/* 0: up; SNT_BUSY; or why not. */
+/* 0: up; SNT_BUSY; or why not. Not before the greeting has left: some wires move only when asked, and nobody asks an
+ * idle comm, while the peer cannot accept without. */
 static int go_on_connecting(struct snti_nccl_comm *comm)
 {
 	int status = snti_nccl_poll(comm);
@@ -263,8 +264,10 @@ static int go_on_connecting(struct snti_nccl_comm *comm)
 	if (status || comm->conn->status)
 		return status ? status : comm->conn->status;
 	status = greet(comm);
-	if (status == SNTI_AGAIN)
-		return SNT_BUSY;
+	if (!status)
+		status = comm->greeting_xfer.status;
+	if (!status)
+		status = comm->port->ops->flush(comm->conn);
 	return status ? status : snti_nccl_prepare(comm);
 }
 
@@ -277,10 +280,10 @@ static void drop_forgotten(struct snti_nccl_context *context)
 		snti_nccl_close(old);
 }
 
-static int connect_anew(struct snti_nccl_context *context, int device, const struct handle *handle,
+static int connect_anew(struct snti_nccl_context *context, int device, int traffic_class, const struct handle *handle,
 			struct snti_nccl_comm **made)
 {
-	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_CONNECTS, snti_nccl_device(device));
+	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_CONNECTS, snti_nccl_device(device), traffic_class);
 	int status;
 
 	*made = NULL;
@@ -298,7 +301,7 @@ static int connect_anew(struct snti_nccl_context *context, int device, const str
 	return NCCL_SUCCESS;
 }
 
-int snti_nccl_connect(struct snti_nccl_context *context, int device, void *from, void **send_comm)
+int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic_class, void *from, void **send_comm)
 {
 	struct snti_nccl_comm *comm;
 	struct handle handle;
@@ -310,7 +313,7 @@ int snti_nccl_connect(struct snti_nccl_context *context, int device, void *from,
 	memcpy(&handle, from, sizeof handle);
 	comm = memcmp(handle.magic, magic, sizeof magic) ? NULL : snti_nccl_find(context, handle.ident);
 	if (!comm) {
-		status = connect_anew(context, device, &handle, &comm);
+		status = connect_anew(context, device, traffic_class, &handle, &comm);
 		if (status)
 			return status;
 	}
@@ -356,7 +359,7 @@ static int go_on_accepting(struct snti_nccl_comm *listener)
 
 static int hand_over(struct snti_nccl_comm *listener, void **recv_comm)
 {
-	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_RECEIVES, listener->device);
+	struct snti_nccl_comm *comm = comm_new(SNTI_NCCL_RECEIVES, listener->device, listener->traffic_class);
 
 	if (!comm || snti_nccl_prepare(comm)) {
 		if (comm)

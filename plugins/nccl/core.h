@@ -9,6 +9,7 @@
 #define PLUGINS_NCCL_CORE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "plugins/nccl/abi.h"
 #include "transport/transport.h"
@@ -23,7 +24,9 @@
 struct snti_nccl_context {
 	struct snti_link link, comms;
 	int users;                      /* 1 until finalize, and one for each comm */
-	int traffic_class;              /* negative: none; no wire has classes yet */
+	int traffic_class;              /* negative: none */
+	int is_common;                  /* of all communicators */
+	atomic_int is_aborted;          /* what of it is closed must not wait for its peers */
 	nccl_profiler profiler;
 };
 
@@ -47,6 +50,7 @@ struct snti_nccl_comm {
 	struct snti_nccl_context *context;
 	enum snti_nccl_kind kind;
 	const struct snti_device *device;
+	int traffic_class;              /* negative: as the settings say */
 	struct snti_port *port;
 	struct snti_conn *conn;         /* NULL before accept, and after what was in flight was cut off */
 	struct snti_address address;    /* a listener's own */
@@ -78,14 +82,29 @@ struct snti_nccl_transfer {
 
 /* All return an enum nccl_result, and everything that NCCL gets back is written in any case. */
 
-/* context.c */
-int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);
-/* Reclaims what was begun and never came up; comms that are up live on until they are closed. */
-int snti_nccl_finalize(struct snti_nccl_context *context);
+/* devices.c */
+struct snti_nccl_place { int rail, plane; };                    /* -1: not known */
+int snti_nccl_find_devices(void);                               /* 0 or a status; under the world's lock */
 int snti_nccl_devices(int *count);
 int snti_nccl_properties(int device, struct nccl_properties_v12 *properties);
 const struct snti_device *snti_nccl_device(int device);          /* NULL: no such */
 const struct snti_transport *snti_nccl_transport(void);
+/* The interface for what is said beside the wire; NULL: any. */
+const char *snti_nccl_aside(const struct snti_device *device);
+
+/* aliases.c */
+void snti_nccl_adopt_settings(void);
+int snti_nccl_fits(const char *list, const char *name, int port, struct snti_nccl_place *place);
+
+/* address.c */
+/* How many bytes were written; more than @room: it does not fit. */
+size_t snti_nccl_pack(const struct snti_address *address, unsigned char *to, size_t room);
+int snti_nccl_unpack(const unsigned char *from, size_t size, struct snti_address *address);     /* not 0: damaged */
+
+/* context.c */
+int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);
+/* Reclaims what was begun and never came up; comms that are up live on until they are closed. */
+int snti_nccl_finalize(struct snti_nccl_context *context);
 void snti_nccl_join(struct snti_nccl_context *context, struct snti_nccl_comm *comm);
 void snti_nccl_leave(struct snti_nccl_comm *comm);
 /* The comm that connects to @ident, or NULL. */
@@ -96,7 +115,7 @@ struct snti_nccl_comm *snti_nccl_forgotten(struct snti_nccl_context *context);
 
 /* connect.c */
 int snti_nccl_listen(struct snti_nccl_context *context, int device, void *handle, void **listen_comm);
-int snti_nccl_connect(struct snti_nccl_context *context, int device, void *handle, void **send_comm);
+int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic_class, void *handle, void **send_comm);
 int snti_nccl_accept(void *listen_comm, void **recv_comm);
 int snti_nccl_close(void *comm);
 void snti_nccl_free(struct snti_nccl_comm *comm);                /* it has left its context */

@@ -14,9 +14,13 @@
 #include "base/settings.h"
 #include "plugins/nccl/network_event.h"
 
+#define PINNED (UINT64_C(1) << 63)      /* numbers of allocations are far below */
+
+static atomic_uint_fast64_t last_memory;
+
 enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 
-struct memory { struct snti_link link; void *data; size_t size; };
+struct memory { struct snti_link link; struct snti_memory pinned; };
 
 /* ---- requests ------------------------------------------------------------ */
 
@@ -264,10 +268,11 @@ int snti_nccl_register(void *object, void *data, size_t size, int type, void **m
 		snti_nccl_log(NCCL_LOG_WARN, "%s: no memory to register %zu bytes", comm->device->name, size);
 		return NCCL_SYSTEM_ERROR;
 	}
-	made->data = data;
-	made->size = size;
+	made->pinned = (struct snti_memory){ .id = PINNED | atomic_fetch_add(&last_memory, 1), .base = data, .size = size, .fd = -1 };
 	pthread_mutex_lock(&comm->lock);
 	snti_list_append(&comm->memories, &made->link);
+	if (comm->port->ops->pin)
+		(void)!comm->port->ops->pin(comm->port, &made->pinned);
 	pthread_mutex_unlock(&comm->lock);
 	*memory = made;
 	return NCCL_SUCCESS;
@@ -297,12 +302,16 @@ int snti_nccl_deregister(void *object, void *memory)
 	if (comm->conn && is_in_use(comm, memory)) {
 		if (!*comm->cause)
 			strcpy(comm->cause, "its memory was deregistered while in use");
+		comm->port->hasty = 1;
 		snti_conn_close(comm->conn);
 		comm->conn = NULL;
 		comm->is_cut = 1;
+		atomic_store(&comm->context->is_aborted, !comm->context->is_common);
 		comm->unposted = NULL;
 	}
 	snti_list_remove(&known->link);
+	if (comm->port->ops->unpin)
+		comm->port->ops->unpin(comm->port, &known->pinned);
 	pthread_mutex_unlock(&comm->lock);
 	free(known);
 	return NCCL_SUCCESS;

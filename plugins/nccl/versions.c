@@ -19,6 +19,8 @@ static int init_common(nccl_logger logger, nccl_profiler profiler)
 		snti_nccl_set_logger(logger);
 	else
 		result = snti_nccl_init(&common, -1, logger, profiler);
+	if (common)
+		common->is_common = 1;
 	if (common && profiler && common->profiler != profiler)
 		common->profiler = profiler;
 	pthread_mutex_unlock(&common_lock);
@@ -53,6 +55,28 @@ static int finalize_11(void *context)
 }
 
 /* ---- properties ---------------------------------------------------------- */
+
+static int properties_6(int device, struct nccl_properties_v6 *to)
+{
+	struct nccl_properties_v12 all;
+	int result = snti_nccl_properties(device, &all);
+
+	*to = (struct nccl_properties_v6){ .name = all.name, .pci_path = all.pci_path, .guid = all.guid,
+		.pointers = all.pointers, .speed = all.speed, .port = all.port, .latency = all.latency,
+		.max_comms = all.max_comms, .max_recvs = all.max_recvs };
+	return result;
+}
+
+static int properties_7(int device, struct nccl_properties_v7 *to)
+{
+	struct nccl_properties_v6 most;
+	int result = properties_6(device, &most);
+
+	/* The two that it has more are zero: the host is the network's device. */
+	memset(to, 0, sizeof *to);
+	memcpy(to, &most, sizeof most);
+	return result;
+}
 
 static int properties_8(int device, struct nccl_properties_v8 *to)
 {
@@ -123,27 +147,39 @@ static void no_device_handle(struct nccl_device_handle **handle)
 static int connect_8(int device, void *handle, void **send_comm, struct nccl_device_handle **device_handle)
 {
 	no_device_handle(device_handle);
-	return snti_nccl_connect(common, device, handle, send_comm);
+	return snti_nccl_connect(common, device, -1, handle, send_comm);
+}
+
+static int connect_6(int device, void *handle, void **send_comm)
+{
+	return snti_nccl_connect(common, device, -1, handle, send_comm);
 }
 
 static int connect_10(int device, struct nccl_comm_config *config, void *handle, void **send_comm,
 		      struct nccl_device_handle **device_handle)
 {
-	(void)config;
-	return connect_8(device, handle, send_comm, device_handle);
+	int traffic_class = config && config->traffic_class <= UINT8_MAX ? config->traffic_class : -1;
+
+	no_device_handle(device_handle);
+	return snti_nccl_connect(common, device, traffic_class, handle, send_comm);
 }
 
 static int connect_11(void *context, int device, void *handle, void **send_comm,
 		      struct nccl_device_handle **device_handle)
 {
 	no_device_handle(device_handle);
-	return snti_nccl_connect(context, device, handle, send_comm);
+	return snti_nccl_connect(context, device, ((struct snti_nccl_context *)context)->traffic_class, handle, send_comm);
 }
 
 static int accept_any(void *listen_comm, void **recv_comm, struct nccl_device_handle **device_handle)
 {
 	no_device_handle(device_handle);
 	return snti_nccl_accept(listen_comm, recv_comm);
+}
+
+static int register_6(void *comm, void *data, int size, int type, void **memory)
+{
+	return snti_nccl_register(comm, data, (size_t)size, type, memory);
 }
 
 /* The descriptor is the caller's, and no wire of ours reads the memory of devices yet. */
@@ -212,7 +248,12 @@ static int iflush(void *comm, int count, void **data, int *sizes, void **memorie
 /* ---- tables -------------------------------------------------------------- */
 
 #define UNCHANGED \
-	.name = SNTI_NCCL_NAME, .devices = snti_nccl_devices, .accept = accept_any, .reg_mr = snti_nccl_register, \
+	BASIC, .accept = accept_any, .reg_mr = snti_nccl_register
+
+#define UNTIL_8 .init = init_8, .listen = listen_8, .isend = isend_8, .irecv = irecv_8
+
+#define BASIC \
+	.name = SNTI_NCCL_NAME, .devices = snti_nccl_devices, \
 	.reg_mr_dmabuf = register_dmabuf, .dereg_mr = snti_nccl_deregister, .iflush = iflush, .test = snti_nccl_test, \
 	.close_send = snti_nccl_close, .close_recv = snti_nccl_close, .close_listen = snti_nccl_close
 
@@ -220,15 +261,24 @@ static int iflush(void *comm, int count, void **data, int *sizes, void **memorie
 	UNCHANGED, .init = init_11, .listen = listen_11, .connect = connect_11, .isend = isend_10, \
 	.irecv = irecv_10, .finalize = finalize_11
 
+EXPORT extern const struct nccl_net_v6 ncclNetPlugin_v6;
+EXPORT extern const struct nccl_net_v7 ncclNetPlugin_v7;
 EXPORT extern const struct nccl_net_v8 ncclNetPlugin_v8;
 EXPORT extern const struct nccl_net_v9 ncclNetPlugin_v9;
 EXPORT extern const struct nccl_net_v10 ncclNetPlugin_v10;
 EXPORT extern const struct nccl_net_v11 ncclNetPlugin_v11;
 EXPORT extern const struct nccl_net_v12 ncclNetPlugin_v12;
 
+const struct nccl_net_v6 ncclNetPlugin_v6 = {
+	BASIC, UNTIL_8, .get_properties = properties_6, .connect = connect_6, .accept = snti_nccl_accept, .reg_mr = register_6,
+};
+
+const struct nccl_net_v7 ncclNetPlugin_v7 = {
+	BASIC, UNTIL_8, .get_properties = properties_7, .connect = connect_8, .accept = accept_any, .reg_mr = register_6,
+};
+
 const struct nccl_net_v8 ncclNetPlugin_v8 = {
-	UNCHANGED, .init = init_8, .get_properties = properties_8, .listen = listen_8, .connect = connect_8,
-	.isend = isend_8, .irecv = irecv_8,
+	UNCHANGED, UNTIL_8, .get_properties = properties_8, .connect = connect_8,
 };
 
 const struct nccl_net_v9 ncclNetPlugin_v9 = {

@@ -9,7 +9,7 @@ plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
 [ -e "$plugin" ] || { echo "$plugin is not built"; exit 99; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-export NCCL_SOCKET_IFNAME=lo
+export NCCL_SOCKET_IFNAME=lo SNT_NCCL_TRANSPORTS=tcp
 bad=0
 complain() {
 	echo "$*"
@@ -17,7 +17,7 @@ complain() {
 }
 
 exported=$(nm -D --defined-only "$plugin" | awk '{ print $3 }' | sort -V | paste -sd' ')
-expected=$(printf '%s\n' ncclNetPlugin_v{8,9,10,11,12} nccl{Profiler,TunerPlugin}_v{4,5,6} | sort -V | paste -sd' ')
+expected=$(printf '%s\n' ncclNetPlugin_v{6,7,8,9,10,11,12} nccl{Profiler,TunerPlugin}_v{4,5,6} | sort -V | paste -sd' ')
 [ "$exported" = "$expected" ] || complain "exported: $exported"
 readelf -dW "$plugin" | grep -q NODELETE || complain "not linked with nodelete"
 if ! nm "$plugin" | grep -qE '__(asan|tsan|ubsan)_'; then
@@ -27,7 +27,7 @@ fi
 
 "$sennit" nccl-check --plugin "$plugin" --schedules 60 --seed "${SEED:-1}" >"$work/table" 2>&1 ||
 	complain "$(cat "$work/table")"
-grep -qE '^85 of 85 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+grep -qE '^119 of 119 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
 
 # As profiler and as tuner
 for kind in profiler:30 tuner:12; do
@@ -51,10 +51,11 @@ fails() {
 }
 fails "no such plugin" 'cannot open' --plugin nowhere --scenario devices
 fails "another library" 'no version' --plugin "$(dirname "$sennit")/.libs/libsennit.so"
-SNT_TRANSPORTS=shm fails "no network" "has no transport between hosts" --plugin "$plugin" --version 11 --scenario devices
+SNT_NCCL_TRANSPORTS=shm fails "no network" "has no transport between hosts" --plugin "$plugin" --version 11 --scenario devices
 NCCL_SOCKET_IFNAME=nothing fails "no interface" "NCCL_SOCKET_IFNAME 'nothing'" --plugin "$plugin" --version 8 --scenario devices
-for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 7" "--plugin x --depth 0" "--plugin x --kind gin" \
-	"--plugin x --kind tuner --version 8" "--plugin x --version 4" "--plugin x --kind tuner --measure" "--nonsense"; do
+for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 5" "--plugin x --depth 0" "--plugin x --kind gin" \
+	"--plugin x --kind tuner --version 8" "--plugin x --version 4" "--plugin x --kind tuner --measure" "--nonsense" \
+	"--plugin x --device 1," "--plugin x --traffic-class 256"; do
 	# shellcheck disable=SC2086 # several words
 	"$sennit" nccl-check $arguments >/dev/null 2>&1
 	[ $? -eq 2 ] || complain "nccl-check $arguments: not exit code 2"

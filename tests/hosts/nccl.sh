@@ -7,6 +7,7 @@
 plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
 [ -e "$plugin" ] || { echo "$plugin is not built"; exit 99; }
 unset NCCL_SOCKET_IFNAME
+export SNT_NCCL_TRANSPORTS=tcp
 hosts 2
 link 0 eth1 br0 fd00:77::1/64
 on 0 ip link add docker0 type bridge && on 0 ip address add 172.17.0.1/16 dev docker0 && on 0 ip link set docker0 up
@@ -44,12 +45,34 @@ for scenario in grouped channels abort death farewell; do
 	check $scenario --netns /run/netns/h0,/run/netns/h1 --scenario $scenario || complain "$scenario: $(cat "$work/$scenario")"
 done
 
+# settled NUMBER: waits for so many connections
+settled() {
+	local i
+	for ((i = 0; i < 100; i++)); do
+		[ "$(on 0 ss -Hnt state established | wc -l)" -lt "$1" ] || return
+		sleep 0.1
+	done
+}
+
+# A communicator's class comes before the environment's, and marks what leaves.
+# marks CLASS ARGUMENT...
+marks() {
+	local class=$1 waiting marked
+	shift
+	SNT_TCP_TRAFFIC_CLASS=32 check marks --netns /run/netns/h0,/run/netns/h1 --scenario silence "$@" &
+	waiting=$!
+	settled 4
+	marked=$(on 0 ss -Hnt --tos state established | grep -o 'tos:0x[0-9a-f]*' | sort | uniq -c | tr -s ' ')
+	[ "$marked" = " 4 tos:$class" ] || complain "$*: marked '$marked' instead of $class"
+	pkill -P $waiting
+	wait $waiting
+}
+marks 0x20
+marks 0x68 --traffic-class 104
+
 SNT_TIMEOUT=3000 check silence --netns /run/netns/h0,/run/netns/h1 --scenario silence &
 waiting=$!
-for ((i = 0; i < 100; i++)); do
-	[ "$(on 0 ss -Hnt state established | wc -l)" -lt 4 ] || break
-	sleep 0.1
-done
+settled 4
 sleep 1
 ip link set eth0h1 down
 SECONDS=0

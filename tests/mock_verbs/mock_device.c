@@ -95,7 +95,11 @@ void mock_reset(void)
 
 static __attribute__((constructor)) void begin(void)
 {
+	const char *count = getenv("MOCK_DEVICES");
+
 	mock_reset();
+	if (count && atoi(count) > 0 && atoi(count) <= MOCK_DEVICES)
+		script.devices = atoi(count);
 }
 
 /* ---- devices ------------------------------------------------------------ */

@@ -15,16 +15,20 @@ enum { MOST_COMPLAINTS = 64, COMPLAINT = 700 };
 static const struct option_row { const char *name, *argument, *help; } rows[] = {
 	{ "plugin", "FILE", "the plugin: a path, a file name, or what stands between libnccl-net- and .so" },
 	{ "kind", "WHAT", "what to drive: net, profiler or tuner [net]" },
-	{ "version", "N", "only this version of the interface: of a network 8 to 12, else 4 to 6 [all that it has]" },
+	{ "version", "N", "only this version of the interface: of a network 6 to 12, else 4 to 6 [all that it has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
-	{ "device", "N", "the device to use [0]" },
+	{ "device", "N[,M]", "the device to use, and another one for rank 1 [0]" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
+	{ "traffic-class", "N", "the communicator's traffic class, 0 to 255 [none]" },
+	{ "threads", NULL, "both ranks in one process, without the scenarios that need two" },
+	{ "second", "NAME=VALUE", "an environment variable of rank 1 alone" },
 	{ "seed", "N", "where the random shapes begin [1]" },
 	{ "schedules", "N", "how many random schedules, for each version [100]" },
 	{ "messages", "N", "how many messages 'soak' sends each way [100000]" },
 	{ "measure", NULL, "measure bandwidth and latency instead, beside plain TCP" },
 	{ "depth", "N", "with --measure, how many messages are in flight on each comm, 1 to 64 [8]" },
 	{ "channels", "N", "with --measure, how many comms in each direction, 1 to 16 [1]" },
+	{ "size", "BYTES", "with --measure, only messages of this size, one of those it has [all]" },
 	{ "list", NULL, "list the scenarios" },
 	{ "help", NULL, "show this" },
 };
@@ -76,6 +80,21 @@ static int take_number(const char *name, const char *text, uint64_t least, uint6
 	return SNTI_EXIT_USAGE;
 }
 
+static int take_devices(const char *text, int devices[2])
+{
+	char more;
+	int count = sscanf(text, "%d,%d%c", &devices[0], &devices[1], &more);
+
+	if (count == 1 && !strchr(text, ','))
+		devices[1] = devices[0];
+	else if (count != 2)
+		devices[0] = -1;
+	if (devices[0] >= 0 && devices[1] >= 0)
+		return 0;
+	fprintf(stderr, "sennit nccl-check: --device: '%s' is not N or N,M\n", text);
+	return SNTI_EXIT_USAGE;
+}
+
 static int take_kind(struct host_options *options, const char *text)
 {
 	for (options->kind = host_kinds; options->kind->name; options->kind++)
@@ -95,10 +114,16 @@ static int take(struct host_options *options, const char *name, const char *text
 		options->scenario = text;
 	else if (!strcmp(name, "netns"))
 		options->namespaces = text;
+	else if (!strcmp(name, "second"))
+		options->second = text;
+	else if (!strcmp(name, "threads"))
+		options->threads = 1;
 	else if (!strcmp(name, "seed"))
 		status = take_number(name, text, 0, UINT64_MAX / 2, &options->seed);
 	else if (!strcmp(name, "schedules"))
 		status = take_number(name, text, 1, 100000000, &options->schedules);
+	else if (!strcmp(name, "size"))
+		status = take_number(name, text, 8, 1 << 20, &options->size);
 	else if (!strcmp(name, "messages"))
 		status = take_number(name, text, 10, 1000000000, &options->messages);
 	else if (!strcmp(name, "measure"))
@@ -115,12 +140,14 @@ static int take(struct host_options *options, const char *name, const char *text
 	} else if (!strcmp(name, "depth")) {
 		status = take_number(name, text, 1, 64, &number);
 		options->depth = (int)number;
+	} else if (!strcmp(name, "traffic-class")) {
+		status = take_number(name, text, 0, 255, &number);
+		options->traffic_class = (int)number;
 	} else if (!strcmp(name, "channels")) {
 		status = take_number(name, text, 1, 16, &number);
 		options->channels = (int)number;
 	} else if (!strcmp(name, "device")) {
-		status = take_number(name, text, 0, 999, &number);
-		options->device = (int)number;
+		status = take_devices(text, options->devices);
 	}
 	return status;
 }
@@ -220,6 +247,8 @@ static int run_table(const struct host_options *options, const int *versions, in
 
 		if (options->scenario ? strcmp(options->scenario, scenario->name) : scenario->slow)
 			continue;
+		if (options->threads && scenario->apart)
+			continue;
 		run_row(options, scenario, versions, count, &all);
 		ran += count;
 	}
@@ -240,7 +269,8 @@ static int run_measure(const struct host_options *options, int version)
 
 int snti_command_nccl_check(int argc, char **argv)
 {
-	struct host_options options = { .kind = host_kinds, .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1 };
+	struct host_options options = { .kind = host_kinds, .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1,
+		.traffic_class = -1 };
 	int versions[HOST_NEWEST - HOST_OLDEST + 1], count, status = read_options(argc, argv, &options);
 
 	if (status >= 0)

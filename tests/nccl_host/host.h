@@ -13,7 +13,7 @@
 
 #include "plugins/nccl/abi.h"
 
-#define HOST_OLDEST 8
+#define HOST_OLDEST 6
 #define HOST_NEWEST 12
 #define HOST_WAIT_MS 20000
 #define HOST_STALE ((void *)(uintptr_t)0x5a5a5a5a5a5a5a50)
@@ -34,7 +34,7 @@ struct host_net {
 	void *library;
 	const void *table;
 	const char *name;
-	int version;
+	int version, traffic_class;
 };
 
 /* Loads by NCCL's rules for names: 0, or -1 with the reason in @why. */
@@ -65,12 +65,13 @@ const char *host_result_name(int result);
 /* ---- pair.c: the two processes -------------------------------------------- */
 
 struct host_options {
-	const char *plugin, *scenario, *namespaces;
+	const char *plugin, *scenario, *namespaces, *second;   /* second: a variable of rank 1 alone, NAME=VALUE */
 	const struct host_kind *kind;
 	int version;                    /* 0: all that there are */
-	uint64_t seed, schedules, messages;
-	int depth, channels, device;
-	int measure, list, help;
+	uint64_t seed, schedules, messages, size;
+	int depth, channels, devices[2];        /* of each rank */
+	int traffic_class;                      /* -1: none */
+	int measure, threads, list, help;
 };
 
 struct host_rank {
@@ -80,6 +81,7 @@ struct host_rank {
 	uint64_t seed;
 	void *context;
 	int other, report;              /* the other rank; the parent */
+	void (*body)(struct host_rank *rank);
 };
 
 /* Runs @body in two processes: 0; otherwise @why has the first complaint. */
@@ -91,6 +93,7 @@ void host_must(struct host_rank *rank, int result, const char *what);
 void host_swap(struct host_rank *rank, const void *mine, void *theirs, size_t size);
 void host_barrier(struct host_rank *rank);
 void host_say(struct host_rank *rank, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int host_device(const struct host_rank *rank);
 void host_begin(struct host_rank *rank);        /* init, in the rank's context */
 void host_end(struct host_rank *rank);
 void host_log(int level, unsigned long subsystems, const char *function, int line, const char *format, ...)
@@ -157,7 +160,8 @@ extern const int host_size_count;
 
 /* ---- scenarios.c, scenarios_end.c, measure.c -------------------------------- */
 
-struct host_scenario { const char *name, *about; void (*body)(struct host_rank *rank); int slow; };
+/* apart: needs two processes. */
+struct host_scenario { const char *name, *about; void (*body)(struct host_rank *rank); int slow, apart; };
 extern const struct host_scenario host_scenarios[];
 extern const int host_scenario_count;
 extern const struct host_scenario host_profiler_scenarios[], host_tuner_scenarios[];

@@ -25,7 +25,7 @@ struct way {
 	struct host_link links[MOST_CHANNELS];
 	void *send_memory[MOST_CHANNELS], *recv_memory[MOST_CHANNELS];
 	char *out, *in;
-	int socket;                     /* of plain TCP */
+	int out_socket, in_socket;      /* of plain TCP */
 	int channels, depth;            /* depth: of all channels together */
 };
 
@@ -74,20 +74,19 @@ static void net_run(struct way *way, int is_send, size_t size, uint64_t count)
 
 /* ---- plain TCP ----------------------------------------------------------------------- */
 
+/* Message after message through the same places that the plugin's have. */
 static void tcp_move(struct way *way, int is_send, size_t size, uint64_t count)
 {
-	uint64_t left = size * count, start = host_now_ns();
+	uint64_t moved = 0, all = size * count, start = host_now_ns();
 
-	while (left) {
-		size_t piece = left < size * (uint64_t)way->depth ? left : size;
-		ssize_t moved;
+	while (moved < all) {
+		size_t at = moved / size % (uint64_t)way->depth * MOST_BYTES + moved % size, piece = size - moved % size;
+		ssize_t now = is_send ? send(way->out_socket, way->out + at, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
+				      : recv(way->in_socket, way->in + at, piece, MSG_DONTWAIT);
 
-		piece = piece < MOST_BYTES ? piece : MOST_BYTES;
-		moved = is_send ? send(way->socket, way->out, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
-				: recv(way->socket, way->in, piece, MSG_DONTWAIT);
-		if (moved > 0)
-			left -= (uint64_t)moved;
-		else if (moved == 0 || (errno != EAGAIN && errno != EINTR))
+		if (now > 0)
+			moved += (uint64_t)now;
+		else if (now == 0 || (errno != EAGAIN && errno != EINTR))
 			host_fail(way->rank, "plain TCP: %s", strerror(errno));
 		else
 			wait_a_little(way, start);
@@ -105,21 +104,21 @@ static int tcp_listen(struct way *way, struct sockaddr_in *at)
 	return fd;
 }
 
+/* A socket for each direction, as a comm goes one way. */
 static void tcp_open(struct way *way)
 {
 	struct sockaddr_in mine, theirs;
 	int on = 1, listener = tcp_listen(way, &mine);
 
 	host_swap(way->rank, &mine, &theirs, sizeof mine);
-	if (way->rank->rank) {
-		way->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (way->socket < 0 || connect(way->socket, (struct sockaddr *)&theirs, sizeof theirs))
-			host_fail(way->rank, "plain TCP: %s", strerror(errno));
-	} else {
-		way->socket = accept(listener, NULL, NULL);
-	}
+	way->out_socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (way->out_socket < 0 || connect(way->out_socket, (struct sockaddr *)&theirs, sizeof theirs))
+		host_fail(way->rank, "plain TCP: %s", strerror(errno));
+	way->in_socket = accept(listener, NULL, NULL);
 	close(listener);
-	setsockopt(way->socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(way->out_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	/* Where BBR is the system's choice it paces even loopback, and what is measured depends on its mood. */
+	setsockopt(way->out_socket, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
 }
 
 /* ---- both ------------------------------------------------------------------------------ */
@@ -222,13 +221,15 @@ void host_measure(struct host_rank *rank)
 	open_channels(&way);
 	tcp_open(&way);
 	if (!rank->rank)
-		host_say(rank, "# %s v%d, channels: %d, in flight on each: %d, host memory; one plain TCP connection on loopback in "
+		host_say(rank, "# %s v%d, channels: %d, in flight on each: %d, host memory; plain TCP each way on loopback in "
 			 "turns with it; medians of %d\n"
 			 "#    bytes       MB/s   TCP MB/s  ratio   latency us     TCP us  ratio\n", rank->net.name,
 			 rank->version, way.channels, options->depth, ROUNDS);
 	for (size_t i = 0; i < sizeof measured_sizes / sizeof *measured_sizes; i++)
-		measure_size(&way, measured_sizes[i]);
-	close(way.socket);
+		if (!options->size || options->size == measured_sizes[i])
+			measure_size(&way, measured_sizes[i]);
+	close(way.out_socket);
+	close(way.in_socket);
 	close_channels(&way);
 	host_end(rank);
 }

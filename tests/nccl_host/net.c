@@ -44,7 +44,7 @@ const void *host_find(void *library, const struct host_kind *kind, int version)
 
 int host_open(struct host_net *net, const char *name, const struct host_kind *kind, int version, char *why, size_t room)
 {
-	*net = (struct host_net){ .version = version };
+	*net = (struct host_net){ .version = version, .traffic_class = net->traffic_class };
 	if (host_load(name, &net->library, why, room))
 		return -1;
 	net->table = host_find(net->library, kind, version);
@@ -100,7 +100,7 @@ static void *some_parent(size_t size)
 
 int host_init(const struct host_net *net, void **context, nccl_logger logger)
 {
-	struct nccl_comm_config config = { .traffic_class = -1 };
+	struct nccl_comm_config config = { .traffic_class = net->traffic_class };
 
 	*context = NULL;
 	if (net->version >= 11)
@@ -130,6 +130,38 @@ static void widen_8(const struct nccl_properties_v8 *from, struct nccl_propertie
 		.max_collective = (size_t)1 << 29, .max_multi_request = 1, .rail = -1, .plane = -1 };
 }
 
+static void widen_7(const struct nccl_properties_v7 *from, struct nccl_properties_v8 *to)
+{
+	*to = (struct nccl_properties_v8){ .name = from->name, .pci_path = from->pci_path, .guid = from->guid,
+		.pointers = from->pointers, .speed = from->speed, .port = from->port, .latency = from->latency,
+		.max_comms = from->max_comms, .max_recvs = from->max_recvs, .device_type = from->device_type,
+		.device_version = from->device_version };
+}
+
+/* Versions 6 to 8. */
+static int old_properties(const struct host_net *net, int device, struct nccl_properties_v12 *to)
+{
+	struct nccl_properties_v7 seven;
+	struct nccl_properties_v8 eight;
+	int result;
+
+	/* Rubbish, as NCCL does not clear it. */
+	memset(&seven, 0x5a, sizeof seven);
+	memset(&eight, 0x5a, sizeof eight);
+	if (net->version == 8) {
+		result = V(8)->get_properties(device, &eight);
+	} else if (net->version == 7) {
+		result = V(7)->get_properties(device, &seven);
+		widen_7(&seven, &eight);
+	} else {
+		result = V(6)->get_properties(device, (struct nccl_properties_v6 *)(void *)&seven);
+		seven.device_type = seven.device_version = 0;
+		widen_7(&seven, &eight);
+	}
+	widen_8(&eight, to);
+	return result;
+}
+
 static void widen_11(const struct nccl_properties_v11 *from, struct nccl_properties_v12 *to)
 {
 	memset(to, 0, sizeof *to);
@@ -144,21 +176,15 @@ static void widen_11(const struct nccl_properties_v11 *from, struct nccl_propert
 
 int host_properties(const struct host_net *net, int device, struct nccl_properties_v12 *to)
 {
-	struct nccl_properties_v8 eight;
 	struct nccl_properties_v11 eleven;
 	int result;
 
-	/* Rubbish, as NCCL does not clear it. */
-	memset(&eight, 0x5a, sizeof eight);
 	memset(&eleven, 0x5a, sizeof eleven);
 	memset(to, 0x5a, sizeof *to);
 	if (net->version >= 12)
 		return V(12)->get_properties(device, to);
-	if (net->version == 8) {
-		result = V(8)->get_properties(device, &eight);
-		widen_8(&eight, to);
-		return result;
-	}
+	if (net->version <= 8)
+		return old_properties(net, device, to);
 	if (net->version == 11) {
 		result = V(11)->get_properties(device, &eleven);
 	} else {
@@ -178,7 +204,7 @@ int host_listen(const struct host_net *net, void *context, int device, void *han
 
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm)
 {
-	struct nccl_comm_config config = { .traffic_class = -1 };
+	struct nccl_comm_config config = { .traffic_class = net->traffic_class };
 	struct nccl_device_handle *unused = NULL;
 
 	*comm = HOST_STALE;
@@ -186,6 +212,8 @@ int host_connect(const struct host_net *net, void *context, int device, void *ha
 		return V(11)->connect(context, device, handle, comm, &unused);
 	if (net->version == 10)
 		return V(10)->connect(device, &config, handle, comm, &unused);
+	if (net->version == 6)
+		return V(6)->connect(device, handle, comm);
 	return V(8)->connect(device, handle, comm, &unused);
 }
 
@@ -194,12 +222,14 @@ int host_accept(const struct host_net *net, void *listen_comm, void **comm)
 	struct nccl_device_handle *unused = NULL;
 
 	*comm = HOST_STALE;
-	return V(8)->accept(listen_comm, comm, &unused);
+	return net->version == 6 ? V(6)->accept(listen_comm, comm) : V(8)->accept(listen_comm, comm, &unused);
 }
 
 int host_register(const struct host_net *net, void *comm, void *data, size_t size, void **memory)
 {
 	*memory = HOST_STALE;
+	if (net->version <= 7)
+		return V(7)->reg_mr(comm, data, (int)size, NCCL_PTR_HOST, memory);
 	return V(8)->reg_mr(comm, data, size, NCCL_PTR_HOST, memory);
 }
 

@@ -130,6 +130,11 @@ void host_barrier(struct host_rank *rank)
 	host_swap(rank, &mine, &theirs, 1);
 }
 
+int host_device(const struct host_rank *rank)
+{
+	return rank->options->devices[rank->rank];
+}
+
 void host_begin(struct host_rank *rank)
 {
 	host_must(rank, host_init(&rank->net, &rank->context, host_log), "init");
@@ -180,7 +185,7 @@ static void connect_and_accept(struct host_rank *rank, void *context, void *list
 
 	while (!link->send || !link->recv) {
 		if (!link->send)
-			host_must(rank, host_connect(&rank->net, context, rank->options->device, handle, &link->send), "connect");
+			host_must(rank, host_connect(&rank->net, context, host_device(rank), handle, &link->send), "connect");
 		if (!link->recv)
 			host_must(rank, host_accept(&rank->net, listen, &link->recv), "accept");
 		if (link->send == HOST_STALE || link->recv == HOST_STALE)
@@ -198,7 +203,7 @@ void host_connect_pair(struct host_rank *rank, void *context, struct host_link *
 	void *listen;
 
 	*link = (struct host_link){ NULL, NULL };
-	host_must(rank, host_listen(&rank->net, context, rank->options->device, mine, &listen), "listen");
+	host_must(rank, host_listen(&rank->net, context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
 	connect_and_accept(rank, context, listen, theirs, link);
 	host_must(rank, host_close_listen(&rank->net, listen), "closeListen");
@@ -235,35 +240,70 @@ static void enter_namespace(struct host_rank *rank)
 	close(fd);
 }
 
-static void run_rank(struct host_rank *rank, void (*body)(struct host_rank *rank))
+static void begin_process(const struct host_options *options)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	alarm(longest_s(options));
+	is_loud = getenv("NCCL_DEBUG") && !strcmp(getenv("NCCL_DEBUG"), "INFO");
+}
+
+static void run_rank(struct host_rank *rank)
 {
 	char why[256];
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	alarm(longest_s(rank->options));
-	is_loud = getenv("NCCL_DEBUG") && !strcmp(getenv("NCCL_DEBUG"), "INFO");
 	rank->seed = rank->options->seed;
+	rank->net.traffic_class = rank->options->traffic_class;
 	enter_namespace(rank);
 	if (host_open(&rank->net, rank->options->plugin, rank->options->kind, rank->version, why, sizeof why))
 		host_fail(rank, "%s", why);
-	body(rank);
-	/* exit() and not _exit(): what a plugin does at the end is a part of it. */
-	exit(0);
+	rank->body(rank);
+}
+
+static void *rank_thread(void *rank)
+{
+	run_rank(rank);
+	return NULL;
+}
+
+static struct host_rank make_rank(const struct host_options *options, int version, int number, const int other[2],
+				  const int report[2], void (*body)(struct host_rank *rank))
+{
+	return (struct host_rank){ .options = options, .version = version, .rank = number, .other = other[number],
+		.report = report[1], .body = body };
+}
+
+/* Both ranks in one process, for networks that end at its border. */
+static void run_both(struct host_rank *one, struct host_rank *two)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, rank_thread, two))
+		host_fail(one, "no thread");
+	run_rank(one);
+	pthread_join(thread, NULL);
 }
 
 static pid_t fork_rank(const struct host_options *options, int version, int number, const int other[2],
 		       const int report[2], void (*body)(struct host_rank *rank))
 {
-	struct host_rank rank = { .options = options, .version = version, .rank = number,
-		.other = other[number], .report = report[1] };
+	struct host_rank rank = make_rank(options, version, number, other, report, body);
+	struct host_rank second = make_rank(options, version, 1, other, report, body);
 	pid_t pid = fork();
 
 	if (pid)
 		return pid;
-	close(other[!number]);
+	if (!options->threads)
+		close(other[!number]);
 	close(report[0]);
-	run_rank(&rank, body);
-	_exit(0);
+	begin_process(options);
+	if (options->second && number)
+		putenv((char *)(uintptr_t)options->second);
+	if (options->threads)
+		run_both(&rank, &second);
+	else
+		run_rank(&rank);
+	/* exit() and not _exit(): what a plugin does at the end is a part of it. */
+	exit(0);
 }
 
 /* Until both have closed it, or one stays longer than its alarm allows, such as a stopped one. What they said first
@@ -305,7 +345,7 @@ static int reap(pid_t pid, int number, char *why, size_t room)
 int host_run_pair(const struct host_options *options, int version, void (*body)(struct host_rank *rank), char *why,
 		  size_t room)
 {
-	int other[2], report[2], failed = 0, is_late;
+	int other[2], report[2], failed = 0, is_late, processes = options->threads ? 1 : 2;
 	pid_t pids[2];
 
 	*why = 0;
@@ -314,7 +354,7 @@ int host_run_pair(const struct host_options *options, int version, void (*body)(
 		snprintf(why, room, "%s\n", strerror(errno));
 		return -1;
 	}
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < processes; i++)
 		pids[i] = fork_rank(options, version, i, other, report, body);
 	close(report[1]);
 	close(other[0]);
@@ -322,10 +362,10 @@ int host_run_pair(const struct host_options *options, int version, void (*body)(
 	is_late = hear(report[0], why, room, (int)longest_s(options) * 1000 + GRACE_MS);
 	close(report[0]);
 	/* Not reaped yet, so that the numbers are still theirs. */
-	for (int i = 0; i < 2 && is_late; i++)
+	for (int i = 0; i < processes && is_late; i++)
 		if (pids[i] > 0)
 			kill(pids[i], SIGKILL);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < processes; i++)
 		failed |= pids[i] < 0 || reap(pids[i], i, why, room);
 	return failed ? -1 : 0;
 }

@@ -166,10 +166,10 @@ static void abandon_some(struct host_rank *rank, int which)
 	unsigned char mine[NCCL_HANDLE_BYTES], theirs[NCCL_HANDLE_BYTES];
 	void *listen, *send, *recv;
 
-	host_must(rank, host_listen(&rank->net, rank->context, rank->options->device, mine, &listen), "listen");
+	host_must(rank, host_listen(&rank->net, rank->context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
 	for (int i = 0; i < 3 && which % 2 == rank->rank; i++) {
-		host_must(rank, host_connect(&rank->net, rank->context, rank->options->device, theirs, &send), "connect");
+		host_must(rank, host_connect(&rank->net, rank->context, host_device(rank), theirs, &send), "connect");
 		if (send)
 			host_must(rank, host_close_send(&rank->net, send), "closeSend");
 		if (send)
@@ -318,7 +318,7 @@ void host_scenario_foreign(struct host_rank *rank)
 	host_begin(rank);
 	for (size_t i = 0; i < sizeof handle; i++)
 		handle[i] = (unsigned char)(i * 37 + 2);
-	result = host_connect(&rank->net, rank->context, rank->options->device, handle, &comm);
+	result = host_connect(&rank->net, rank->context, host_device(rank), handle, &comm);
 	if (result == NCCL_SUCCESS)
 		host_fail(rank, "connect takes the handle of another network");
 	if (comm)

@@ -395,15 +395,15 @@ static void profiler_broken(struct host_rank *rank)
 }
 
 const struct host_scenario host_profiler_scenarios[] = {
-	{ "off", "nobody asked: no events, no context", profiler_off, 0 },
-	{ "stream", "sends and receives: messages, bytes, NICs and peers in the file", profiler_stream, 0 },
-	{ "comms", "four communicators, eight threads, a report each millisecond", profiler_comms, 0 },
-	{ "waits", "time for GPU, peer, wire and data, and the verdict", profiler_waits, 0 },
-	{ "strange", "events without parents, of other processes, after the end", profiler_strange, 0 },
-	{ "overflow", "more operations and peers than there is room for", profiler_overflow, 0 },
-	{ "metrics", "the OpenMetrics file", profiler_openmetrics, 0 },
-	{ "interval", "a report while the communicator lives", profiler_interval, 0 },
-	{ "cycles", "600 communicators, one after another", profiler_cycles, 0 },
-	{ "broken", "a file that cannot be written: one warning, no profile", profiler_broken, 0 },
+	{ "off", "nobody asked: no events, no context", profiler_off, 0, 0 },
+	{ "stream", "sends and receives: messages, bytes, NICs and peers in the file", profiler_stream, 0, 0 },
+	{ "comms", "four communicators, eight threads, a report each millisecond", profiler_comms, 0, 0 },
+	{ "waits", "time for GPU, peer, wire and data, and the verdict", profiler_waits, 0, 0 },
+	{ "strange", "events without parents, of other processes, after the end", profiler_strange, 0, 0 },
+	{ "overflow", "more operations and peers than there is room for", profiler_overflow, 0, 0 },
+	{ "metrics", "the OpenMetrics file", profiler_openmetrics, 0, 0 },
+	{ "interval", "a report while the communicator lives", profiler_interval, 0, 0 },
+	{ "cycles", "600 communicators, one after another", profiler_cycles, 0, 0 },
+	{ "broken", "a file that cannot be written: one warning, no profile", profiler_broken, 0, 0 },
 };
 const int host_profiler_scenario_count = sizeof host_profiler_scenarios / sizeof *host_profiler_scenarios;

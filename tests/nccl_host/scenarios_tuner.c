@@ -213,9 +213,9 @@ static void tuner_broken(struct host_rank *rank)
 }
 
 const struct host_scenario host_tuner_scenarios[] = {
-	{ "untouched", "nobody asked: tables, channels and constants stay", tuner_untouched, 0 },
-	{ "rules", "rules by collective, size and nodes; two communicators, two threads", tuner_rules, 0 },
-	{ "impossible", "a rule for what cannot be: one warning, the table stays", tuner_impossible, 0 },
-	{ "mistakes", "rules with mistakes: an error that names file and line", tuner_broken, 0 },
+	{ "untouched", "nobody asked: tables, channels and constants stay", tuner_untouched, 0, 0 },
+	{ "rules", "rules by collective, size and nodes; two communicators, two threads", tuner_rules, 0, 0 },
+	{ "impossible", "a rule for what cannot be: one warning, the table stays", tuner_impossible, 0, 0 },
+	{ "mistakes", "rules with mistakes: an error that names file and line", tuner_broken, 0, 0 },
 };
 const int host_tuner_scenario_count = sizeof host_tuner_scenarios / sizeof *host_tuner_scenarios;
