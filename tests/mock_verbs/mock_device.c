@@ -98,6 +98,9 @@ static __attribute__((constructor)) void begin(void)
 	const char *count = getenv("MOCK_DEVICES");
 
 	mock_reset();
+	/* Once: other threads read them. */
+	for (int i = 0; i < MOCK_DEVICES; i++)
+		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
 	if (count && atoi(count) > 0 && atoi(count) <= MOCK_DEVICES)
 		script.devices = atoi(count);
 }
@@ -115,7 +118,6 @@ struct ibv_device **ibv_get_device_list(int *count)
 	int found = 0;
 
 	for (int i = 0; list && i < script.devices; i++) {
-		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
 		devices[i].transport_type = script.iwarp && !i ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
 		if (only == MOCK_ALL || only == i)
 			list[found++] = &devices[i];
