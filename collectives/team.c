@@ -36,6 +36,29 @@ static uint64_t host_id(const struct snt_team *team)
 	return hash_bytes(hash_bytes(0xcbf29ce484222325ull, boot, (size_t)got), &space.st_ino, sizeof(space.st_ino));
 }
 
+static int add_preferred(struct snt_team *team, const char *name)
+{
+	uint32_t i = 0;
+
+	while (snti_transports[i] && strcmp(snti_transports[i]->name, name))
+		i++;
+	if (!snti_transports[i] || team->preferred_count == SNTI_PORTS_MAX)
+		return snti_fail(SNT_EINVAL, "no transport is named '%s'", name);
+	team->preferred[team->preferred_count++] = i;
+	return 0;
+}
+
+/* Several devices at once come before the transport that moves them, on all ranks alike; who has only one opens no rails. */
+static int add_rails(struct snt_team *team, const char *list, const char *name)
+{
+	const struct snti_transport *transport = snti_transport_find(name);
+
+	if (team->unasked || !transport || transport->within_host || !transport->devices || strstr(list, "rails"))
+		return 0;
+	team->unasked = &snti_rails_transport;
+	return add_preferred(team, snti_rails_transport.name);
+}
+
 static int prefer(struct snt_team *team, const char *list)
 {
 	char text[256], *save = NULL;
@@ -44,13 +67,12 @@ static int prefer(struct snt_team *team, const char *list)
 		return snti_fail(SNT_EINVAL, "the list of transports is longer than %zu bytes", sizeof(text) - 1);
 	strcpy(text, list);
 	for (char *name = strtok_r(text, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
-		uint32_t i = 0;
+		int status = add_rails(team, list, name);
 
-		while (snti_transports[i] && strcmp(snti_transports[i]->name, name))
-			i++;
-		if (!snti_transports[i] || team->preferred_count == SNTI_PORTS_MAX)
-			return snti_fail(SNT_EINVAL, "no transport is named '%s'", name);
-		team->preferred[team->preferred_count++] = i;
+		if (!status)
+			status = add_preferred(team, name);
+		if (status)
+			return status;
 	}
 	return team->preferred_count ? 0 : snti_fail(SNT_EINVAL, "no transport may be used: SNT_TRANSPORTS is empty");
 }
@@ -77,7 +99,7 @@ static int open_ports(struct snt_team *team, struct snti_card *mine, int local_o
 	for (uint32_t i = 0; i < team->preferred_count; i++) {
 		uint32_t index = team->preferred[i];
 
-		if (team->ports[index])
+		if (team->ports[index] || (snti_transports[index] == team->unasked && !snti_rails_wanted(local_only)))
 			continue;
 		status = snti_port_open(snti_transports[index], &options, &team->ports[index]);
 		if (!status)

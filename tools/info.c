@@ -53,6 +53,16 @@ static void show_rdma(void)
 		printf("rdma         %s\n", rdma.devices ? "no active port" : "no device");
 }
 
+static void show_rails(void)
+{
+	struct snti_device rails;
+
+	if (snti_rails_transport.devices(&rails, 1) == 1)
+		printf("rails        %s, %d Mbit/s in all\n", rails.name, rails.speed_mbps);
+	else
+		printf("rails        none; SNT_RAILS may name interfaces\n");
+}
+
 static void show_build(void)
 {
 	struct utsname system;
@@ -65,6 +75,7 @@ static void show_build(void)
 	printf("cpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
 	show_features();
 	show_rdma();
+	show_rails();
 	if (!uname(&system))
 		printf("kernel       %s %s %s\n", system.sysname, system.release, system.machine);
 }

@@ -144,6 +144,9 @@ struct snti_transport {
 /* All transports there are, in the order of their names' table; NULL ends it. */
 extern const struct snti_transport *const snti_transports[];
 extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snti_ucx_transport, snti_tcp_transport;
+extern const struct snti_transport snti_rails_transport;
+/* Whether several devices are to be used at once without anybody naming the rails transport. */
+int snti_rails_wanted(int local_only);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 /* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */
