@@ -99,7 +99,7 @@ struct rails_rail {
 	char why[RAILS_WHY];
 
 	uint64_t rate, rate_out;        /* bytes a second that come; that the peer says it gets; 0: not known yet */
-	uint64_t meter_ns, meter_bytes;
+	uint64_t meter_ns, meter_bytes, busy_ns;
 	uint64_t heard_ns, beat_ns, echoed_ns;  /* echoed: when the last beat was sent that came back */
 	size_t asked_bytes;
 	struct snti_link asked, spare, served, idle;

@@ -12,9 +12,8 @@
 #define CHUNK_US 2000             /* of a rail's time in one chunk */
 #define CHUNK_LEAST (64 << 10)
 #define CHUNK_FIRST (128 << 10)   /* while nothing is known */
-#define UNDER_WAY 8               /* chunks, of which the last one's request may still be queued behind data */
-#define METER_NS 10000000
-#define METER_LEAST_NS 200000
+#define UNDER_WAY 10              /* chunks, of which the last one's request may still be queued behind data */
+#define METER_NS 20000000
 #define SLACK_NS 1000000
 
 uint64_t rails_rate(const struct rails_rail *rail)
@@ -37,11 +36,16 @@ static size_t chunk_of(const struct rails_rail *rail)
 	return size < CHUNK_LEAST ? CHUNK_LEAST : size & ~(size_t)4095;
 }
 
+/* Requests queue behind the data that goes the other way. Were this measured by what comes alone, then whichever direction fell behind
+ * would ask for less, and wait longer for it: so both sides go by the better direction, which both know. */
 static size_t window_of(const struct rails_rail *rail)
 {
+	uint64_t rate = rail->rate > rail->rate_out ? rail->rate : rail->rate_out, size = rate / 1000000 * CHUNK_US * UNDER_WAY;
 	size_t chunk = chunk_of(rail);
 
-	return chunk * (chunk == RAILS_CHUNK ? RAILS_SLOTS : UNDER_WAY);
+	if (size < chunk * UNDER_WAY)
+		size = chunk * UNDER_WAY;
+	return size < chunk * RAILS_SLOTS && chunk < RAILS_CHUNK ? size : chunk * RAILS_SLOTS;
 }
 
 uint64_t rails_window_ns(const struct rails_rail *rail)
@@ -124,10 +128,8 @@ static int ask(struct rails_rail *rail, struct snti_xfer *xfer, size_t offset, s
 		return 0;
 	}
 	conn->next_serial++;
-	if (!rail->asked_bytes) {
+	if (!rail->asked_bytes)
 		rail->meter_ns = snti_now_ns();
-		rail->meter_bytes = 0;
-	}
 	rail->asked_bytes += size;
 	conn->unasked -= size;
 	snti_list_remove(&chunk->link);
@@ -201,19 +203,24 @@ void rails_pull(struct rails_conn *conn)
 	}
 }
 
+/* Counts only time in which something was asked for, as much of it as makes the bursts that switches let through even out. */
 static void meter(struct rails_rail *rail, size_t size, uint64_t now)
 {
-	uint64_t time = now - rail->meter_ns, rate;
+	uint64_t rate;
 
 	rail->meter_bytes += size;
-	if (time < METER_NS && (rail->asked_bytes || time < METER_LEAST_NS))
-		return;
-	rate = rail->meter_bytes * UINT64_C(1000000) / (time / 1000 + 1);
-	rail->rate = rail->rate ? (3 * rail->rate + rate) / 4 : rate;
-	if (!rail->rate)
-		rail->rate = 1;
+	rail->busy_ns += now - rail->meter_ns;
 	rail->meter_ns = now;
-	rail->meter_bytes = 0;
+	if (rail->busy_ns < METER_NS)
+		return;
+	rate = rail->meter_bytes * UINT64_C(1000000) / (rail->busy_ns / 1000 + 1);
+	if (!rail->rate)
+		rail->rate = rate + 1;
+	else if (rate > rail->rate)
+		rail->rate += (rate - rail->rate) / 4;
+	else    /* more slowly: it may have been a pause of the sender's */
+		rail->rate -= (rail->rate - rate) / 16;
+	rail->busy_ns = rail->meter_bytes = 0;
 }
 
 static void chunk_done(struct rails_rail *rail, struct rails_chunk *chunk, uint64_t now)
