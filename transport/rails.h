@@ -138,7 +138,7 @@ struct rails_conn {
 	uint64_t next_number, next_serial;
 	size_t announcing, unasked;     /* announced ones; bytes of pulled messages not asked for yet */
 
-	unsigned stream;                /* the rail that carries it */
+	unsigned stream, wanted;        /* the rail that carries it, and the one that is to */
 	uint64_t head, out, tail;       /* frames kept; not handed over yet; none yet */
 	size_t bytes_tail;              /* where in bytes the next frame goes */
 	size_t users, user_bytes;

@@ -268,7 +268,7 @@ void rails_join(struct rails_rail *rail)
 	rail->rate_out = 0;
 	if (conn->base.status == SNT_BUSY) {
 		conn->base.status = 0;
-		conn->stream = rail->index;
+		conn->stream = conn->wanted = rail->index;
 	}
 	if (rail->is_told)
 		snti_log(SNT_LOG_WARN, "rails: %s to rank %d is %s", rails_name(rail), conn->base.peer, rail->was_live ? "back" : "up");

@@ -112,11 +112,51 @@ static int hand_over(struct rails_rail *rail, struct snti_xfer *sub, void *bytes
 	return 0;
 }
 
+/* Frames that left already leave again over the other rail. */
+static void move_stream(struct rails_conn *conn, unsigned to)
+{
+	conn->stream = conn->wanted = to;
+	conn->out = conn->head;
+}
+
+static int is_leaving(const struct rails_conn *conn)
+{
+	for (uint64_t i = conn->head; i < conn->out; i++)
+		if (conn->ring[i % RAILS_RING].sub.status == SNT_BUSY)
+			return 1;
+	return 0;
+}
+
+/* From a rail that is lost at once; from one that is only slower when it has let go of all frames, until which no others follow. */
+void rails_choose_stream(struct rails_conn *conn)
+{
+	struct rails_rail *now = &conn->rails[conn->stream], *best = now;
+
+	for (unsigned i = 0; i < conn->count; i++) {
+		struct rails_rail *rail = &conn->rails[i];
+
+		if (rail->phase == RAILS_LIVE && (best->phase != RAILS_LIVE || rails_rate(rail) > rails_rate(best)))
+			best = rail;
+	}
+	if (best->phase != RAILS_LIVE)
+		return;
+	if (now->phase != RAILS_LIVE)
+		move_stream(conn, best->index);
+	else
+		conn->wanted = rails_rate(best) / MUCH_FASTER > rails_rate(now) ? best->index : now->index;
+}
+
 void rails_push(struct rails_conn *conn)
 {
-	struct rails_rail *rail = &conn->rails[conn->stream];
+	struct rails_rail *rail;
 
 	release(conn);
+	if (conn->wanted != conn->stream) {
+		if (is_leaving(conn))
+			return;
+		move_stream(conn, conn->wanted);
+	}
+	rail = &conn->rails[conn->stream];
 	while (conn->out < conn->tail && rail->phase == RAILS_LIVE) {
 		struct rails_sent *sent = sent_at(conn, conn->out);
 
@@ -152,37 +192,6 @@ void rails_notes(struct rails_rail *rail)
 		note->wanted = hand_over(rail, &note->sub, &note->frame, sizeof(note->frame)) != 0;
 		swap(&note->frame);
 	}
-}
-
-/* Frames that left already leave again: over there they may come in any order with the others, but see above. */
-static void move_stream(struct rails_conn *conn, unsigned to)
-{
-	conn->stream = to;
-	conn->out = conn->head;
-}
-
-static int is_leaving(const struct rails_conn *conn)
-{
-	for (uint64_t i = conn->head; i < conn->out; i++)
-		if (conn->ring[i % RAILS_RING].sub.status == SNT_BUSY)
-			return 1;
-	return 0;
-}
-
-void rails_choose_stream(struct rails_conn *conn)
-{
-	struct rails_rail *now = &conn->rails[conn->stream], *best = now;
-
-	for (unsigned i = 0; i < conn->count; i++) {
-		struct rails_rail *rail = &conn->rails[i];
-
-		if (rail->phase == RAILS_LIVE && (best->phase != RAILS_LIVE || rails_rate(rail) > rails_rate(best)))
-			best = rail;
-	}
-	if (best == now || best->phase != RAILS_LIVE)
-		return;
-	if (now->phase != RAILS_LIVE || (rails_rate(best) / MUCH_FASTER > rails_rate(now) && !is_leaving(conn)))
-		move_stream(conn, best->index);
 }
 
 /* ---- in ------------------------------------------------------------------- */
