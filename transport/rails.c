@@ -13,6 +13,7 @@
 #include "base/clock.h"
 
 #define TICK_NS 20000000
+#define DOUBT_NS 50000000ULL
 
 static int watch(struct rails_port *port, int fd)
 {
@@ -66,6 +67,7 @@ static int open_ports(struct rails_port *port, const struct rails_choice *choice
 			snti_log(SNT_LOG_WARN, "rails: without %s: %s", one.device, snt_error_text());
 			continue;
 		}
+		rails_narrow(port->under, port->ports[port->count]);
 		snprintf(port->names[port->count], sizeof(port->names[0]), "%s", one.device);
 		port->speeds[port->count++] = (unsigned)choice->devices[i].speed_mbps;
 	}
@@ -113,6 +115,17 @@ static void rails_close(struct snti_port *base)
 	port->epoll = port->timer = base->wake_fd = -1;
 }
 
+/* What it still brought has been read. A peer that hangs up says so on the line, and that may come after the end of the other conn. */
+static void on_failure(struct rails_rail *rail)
+{
+	uint64_t now = snti_now_ns();
+
+	if (!rail->doubt_ns)
+		rail->doubt_ns = now;
+	if (rail->line->status < 0 || now > rail->doubt_ns + DOUBT_NS)
+		rails_down(rail, 1, "%s", snt_error_text());
+}
+
 static void poll_rail(struct rails_rail *rail)
 {
 	struct rails_conn *conn = rail->conn;
@@ -130,9 +143,8 @@ static void poll_rail(struct rails_rail *rail)
 		rails_serve_wants(rail);
 	if (conn->base.status >= 0 && rail->phase == RAILS_LIVE)
 		rails_notes(rail);
-	/* After what it still brought was read. */
-	if (conn->base.status >= 0 && rail->phase == RAILS_LIVE && rail->sub->status < 0)
-		rails_down(rail, 1, "%s", snt_error_text());
+	if (conn->base.status >= 0 && rail->phase == RAILS_LIVE && rails_status(rail) < 0)
+		on_failure(rail);
 }
 
 static void poll_conn(struct rails_conn *conn)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* rails.h - what the files of the rails transport share: port, conn, rail, frame.
  *
- * A rail is a conn of the transport underneath, between one port here and one there. What has
+ * A rail is two conns of the transport underneath, between one port here and one there. What has
  * an order is a stream of numbered frames, kept until acknowledged, over the fastest rail. Large messages are
  * announced in it; the receiver then asks for them chunk by chunk, naming the rail each is to come over. As only who
  * receives decides, a chunk is never under way twice: what a lost rail owed is asked for again, after its conn was
@@ -88,13 +88,14 @@ struct rails_conn;
 
 struct rails_rail {
 	struct rails_conn *conn;
-	struct snti_conn *sub;          /* NULL: absent */
+	struct snti_conn *sub, *line;   /* for chunks; for frames, so that those pass them by. NULL: absent */
 	enum rails_phase phase;
 	unsigned index, mine, theirs;   /* of the pair; of the ports */
 	uint64_t epoch;                 /* how often it was dialed again */
 	struct snti_address address;    /* of their port */
 	uint64_t deadline, next_try;    /* of this attempt; before the next */
 	uint64_t lost_ns;               /* since when it is down, 0: it is not */
+	uint64_t doubt_ns;              /* since when one of its conns is down, and the line is not */
 	int was_live, is_told;
 	char why[RAILS_WHY];
 
@@ -186,6 +187,8 @@ int  rails_choose(const char *names, int local_only, struct rails_choice *choice
 int  rails_devices(struct snti_device *devices, int most);
 /* @to is to reach what @from reaches as well, where the transport underneath can say so. */
 void rails_widen(const struct snti_transport *under, struct snti_address *to, const struct snti_address *from);
+/* A port that has a conn for each purpose needs no more than one way for each. */
+void rails_narrow(const struct snti_transport *under, struct snti_port *port);
 void rails_net(const struct snti_transport *under, const char *device, unsigned char net[RAILS_NET]);
 /* Fills in which of their rails each of mine meets; how many pairs. @first: the side whose order counts. */
 unsigned rails_pair(const struct rails_card *mine, const struct rails_card *theirs, int first,
@@ -223,6 +226,7 @@ void rails_entry_free(struct rails_conn *conn, struct rails_entry *entry);
 /* Appends a frame; @payload is copied. SNTI_AGAIN: a user's frame has to wait; never for others. */
 int  rails_put(struct rails_conn *conn, const struct rails_frame *frame, const void *payload, int is_users);
 void rails_push(struct rails_conn *conn);               /* hands over what the rail takes */
+int  rails_status(const struct rails_rail *rail);       /* of its conns: SNT_BUSY, 0 when both are up, why one failed */
 int  rails_post(struct rails_rail *rail);               /* the receives of a rail that is up: 0 or why not */
 void rails_read(struct rails_rail *rail);               /* what came over it */
 void rails_cancel_posts(struct rails_rail *rail);       /* its conn was hung up */

@@ -129,11 +129,17 @@ int rails_devices(struct snti_device *devices, int most)
 	return 1;
 }
 
-/* The network and where a listener hears are all that rails have to know about what is underneath. */
+/* These three are all that rails have to know about what is underneath. */
 void rails_widen(const struct snti_transport *under, struct snti_address *to, const struct snti_address *from)
 {
 	if (under == &snti_tcp_transport)
 		tcp_address_join(to, from);
+}
+
+void rails_narrow(const struct snti_transport *under, struct snti_port *port)
+{
+	if (under == &snti_tcp_transport)
+		((struct tcp_port *)port)->sockets = 1;
 }
 
 void rails_net(const struct snti_transport *under, const char *device, unsigned char net[RAILS_NET])

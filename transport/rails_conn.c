@@ -188,8 +188,9 @@ static void stop(struct rails_conn *conn, int status)
 	for (unsigned i = 0; i < conn->count; i++) {
 		struct rails_rail *rail = &conn->rails[i];
 
+		snti_conn_close(rail->line);
 		snti_conn_close(rail->sub);
-		rail->sub = NULL;
+		rail->line = rail->sub = NULL;
 		rail->phase = RAILS_ABSENT;
 		rails_lose_chunks(rail);
 	}
@@ -319,7 +320,8 @@ int rails_flush(struct snti_conn *base)
 		if (conn->ring[i % RAILS_RING].sub.status == SNT_BUSY)
 			return SNT_BUSY;
 	for (unsigned i = 0; i < conn->count; i++)
-		if (conn->rails[i].phase == RAILS_LIVE && under->flush(conn->rails[i].sub) == SNT_BUSY)
+		if (conn->rails[i].phase == RAILS_LIVE && (under->flush(conn->rails[i].line) == SNT_BUSY ||
+							   under->flush(conn->rails[i].sub) == SNT_BUSY))
 			return SNT_BUSY;
 	return 0;
 }

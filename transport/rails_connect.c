@@ -150,9 +150,10 @@ static void write_card(struct rails_conn *conn)
 	}
 }
 
-static uint64_t ident_of(const struct rails_rail *rail)
+static uint64_t ident_of(const struct rails_rail *rail, unsigned which)
 {
-	uint64_t hash = rail->conn->base.ident + UINT64_C(0x9E3779B97F4A7C15) * (1 + rail->index + RAILS_MOST * rail->epoch);
+	uint64_t number = 1 + which + 2 * (rail->index + RAILS_MOST * rail->epoch);
+	uint64_t hash = rail->conn->base.ident + UINT64_C(0x9E3779B97F4A7C15) * number;
 
 	hash = (hash ^ hash >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
 	hash = (hash ^ hash >> 27) * UINT64_C(0x94D049BB133111EB);
@@ -165,15 +166,20 @@ static int dial(struct rails_rail *rail, const struct snti_address *at, int pati
 	struct rails_conn *conn = rail->conn;
 	struct rails_port *port = rails_port_of(conn);
 	struct snti_port *sub = port->ports[rail->mine];
+	const struct snti_address *mine = conn->accepting ? at : NULL, *theirs = conn->accepting ? NULL : at;
 	int status = SNT_EUNREACHABLE;
 
 	snti_fail_quietly(1);
 	if (!port->under->reaches(sub, at))
-		status = snti_conn_open(sub, conn->accepting ? at : NULL, conn->accepting ? NULL : at, ident_of(rail),
-					conn->base.peer, &rail->sub);
+		status = snti_conn_open(sub, mine, theirs, ident_of(rail, 0), conn->base.peer, &rail->line);
+	if (!status)
+		status = snti_conn_open(sub, mine, theirs, ident_of(rail, 1), conn->base.peer, &rail->sub);
 	snti_fail_quietly(0);
-	if (status)
+	if (status) {
+		snti_conn_close(rail->line);
+		rail->line = NULL;
 		return status;
+	}
 	rail->phase = RAILS_JOINING;
 	rail->deadline = snti_deadline_ms((uint64_t)patience_ms);
 	return 0;
@@ -247,10 +253,17 @@ void rails_introduce(struct rails_conn *conn)
 
 /* ---- up and down ------------------------------------------------------------ */
 
+int rails_status(const struct rails_rail *rail)
+{
+	if (rail->line->status < 0 || rail->sub->status < 0)
+		return rail->line->status < 0 ? rail->line->status : rail->sub->status;
+	return rail->line->status ? rail->line->status : rail->sub->status;
+}
+
 void rails_join(struct rails_rail *rail)
 {
 	struct rails_conn *conn = rail->conn;
-	int status = rail->sub->status;
+	int status = rails_status(rail);
 
 	if (status == SNT_BUSY) {
 		/* The first one has all the time that start-up has. */
@@ -264,7 +277,7 @@ void rails_join(struct rails_rail *rail)
 	}
 	rail->phase = RAILS_LIVE;
 	rail->heard_ns = snti_now_ns();
-	rail->beat_ns = rail->echoed_ns = rail->lost_ns = 0;
+	rail->beat_ns = rail->echoed_ns = rail->lost_ns = rail->doubt_ns = 0;
 	rail->rate_out = 0;
 	if (conn->base.status == SNT_BUSY) {
 		conn->base.status = 0;
@@ -280,8 +293,9 @@ void rails_join(struct rails_rail *rail)
 
 static void drop(struct rails_rail *rail)
 {
+	snti_conn_close(rail->line);
 	snti_conn_close(rail->sub);
-	rail->sub = NULL;
+	rail->line = rail->sub = NULL;
 	if (rail->phase == RAILS_LIVE)
 		rails_cancel_posts(rail);
 	rail->phase = RAILS_ABSENT;

@@ -102,7 +102,7 @@ static int hand_over(struct rails_rail *rail, struct snti_xfer *sub, void *bytes
 	frame->credit = htole64(conn->eager_freed);
 	*sub = (struct snti_xfer){ .data = bytes, .size = size };
 	snti_fail_quietly(1);
-	status = rail->sub->ops->send(rail->sub, sub);
+	status = rail->line->ops->send(rail->line, sub);
 	snti_fail_quietly(0);
 	if (status)
 		return status;
@@ -217,7 +217,7 @@ static int post(struct rails_rail *rail, struct rails_post *one)
 		one->buffer = conn->free_buffers[--conn->free_count];
 	one->sub = (struct snti_xfer){ .data = rails_buffer(conn, one->buffer), .size = RAILS_FRAME, .at_most = 1 };
 	snti_fail_quietly(1);
-	status = rail->sub->ops->recv(rail->sub, &one->sub);
+	status = rail->line->ops->recv(rail->line, &one->sub);
 	snti_fail_quietly(0);
 	if (status)
 		one->sub.status = SNT_EPEER;

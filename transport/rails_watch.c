@@ -118,9 +118,9 @@ int rails_has_work(const struct rails_conn *conn)
 	for (unsigned i = 0; i < conn->count && conn->base.status == 0 && !conn->over; i++) {
 		const struct rails_rail *rail = &conn->rails[i];
 
-		if (rail->phase == RAILS_JOINING && rail->sub->status != SNT_BUSY)
+		if (rail->phase == RAILS_JOINING && rails_status(rail) != SNT_BUSY)
 			return 1;
-		if (rail->phase == RAILS_LIVE && (rail->sub->status < 0 || !rail->posts[rail->post_head % RAILS_POSTED].sub.status))
+		if (rail->phase == RAILS_LIVE && (rails_status(rail) < 0 || !rail->posts[rail->post_head % RAILS_POSTED].sub.status))
 			return 1;
 	}
 	return 0;
