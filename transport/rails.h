@@ -227,7 +227,7 @@ void rails_entry_free(struct rails_conn *conn, struct rails_entry *entry);
 int  rails_put(struct rails_conn *conn, const struct rails_frame *frame, const void *payload, int is_users);
 void rails_push(struct rails_conn *conn);               /* hands over what the rail takes */
 int  rails_status(const struct rails_rail *rail);       /* of its conns: SNT_BUSY, 0 when both are up, why one failed */
-int  rails_post(struct rails_rail *rail);               /* the receives of a rail that is up: 0 or why not */
+void rails_post(struct rails_rail *rail);               /* the receives of a rail that is up */
 void rails_read(struct rails_rail *rail);               /* what came over it */
 void rails_cancel_posts(struct rails_rail *rail);       /* its conn was hung up */
 void rails_choose_stream(struct rails_conn *conn);      /* the fastest rail that is up */

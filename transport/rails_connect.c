@@ -287,7 +287,7 @@ void rails_join(struct rails_rail *rail)
 		snti_log(SNT_LOG_WARN, "rails: %s to rank %d is %s", rails_name(rail), conn->base.peer, rail->was_live ? "back" : "up");
 	rail->was_live = 1;
 	rail->is_told = 0;
-	(void)!rails_post(rail);        /* what it refuses, the conn's own status tells */
+	rails_post(rail);
 	rails_choose_stream(conn);
 }
 

@@ -137,20 +137,29 @@ static int ask(struct rails_rail *rail, struct snti_xfer *xfer, size_t offset, s
 	return !rails_put(conn, &pull, NULL, 0);
 }
 
-/* Whether the other rails would not be done sooner with all there is, this chunk too. */
+static double seconds(const struct rails_rail *rail, size_t more)
+{
+	return (double)(rail->asked_bytes + more) / (double)rails_rate(rail);
+}
+
+/* Whether the other rails would not be done sooner with all there is, this chunk too. None of them is sooner than the one that
+ * would have the chunk first: so there is always one that takes it. */
 static int is_worth_it(const struct rails_rail *rail, size_t size)
 {
 	const struct rails_conn *conn = rail->conn;
-	uint64_t mine = rail->asked_bytes + size, theirs = conn->unasked, rate = 0;
+	double bytes = (double)conn->unasked, rate = 0, first = 1e9;
 
-	for (unsigned i = 0; i < conn->count; i++)
-		if (conn->rails[i].phase == RAILS_LIVE && &conn->rails[i] != rail) {
-			theirs += conn->rails[i].asked_bytes;
-			rate += rails_rate(&conn->rails[i]);
-		}
-	if (!rate)
-		return 1;
-	return (double)mine / (double)rails_rate(rail) <= (double)theirs / (double)rate + SLACK_NS / 1e9;
+	for (unsigned i = 0; i < conn->count; i++) {
+		const struct rails_rail *other = &conn->rails[i];
+
+		if (other->phase != RAILS_LIVE || other == rail)
+			continue;
+		bytes += (double)other->asked_bytes;
+		rate += (double)rails_rate(other);
+		if (seconds(other, size) < first)
+			first = seconds(other, size);
+	}
+	return rate <= 0 || seconds(rail, size) <= first || seconds(rail, size) <= bytes / rate + SLACK_NS / 1e9;
 }
 
 static int ask_lost(struct rails_rail *rail)

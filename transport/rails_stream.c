@@ -208,34 +208,26 @@ void rails_buffer_free(struct rails_conn *conn, uint32_t buffer)
 }
 
 /* There are buffers for all that may be held and all that may be posted. */
-static int post(struct rails_rail *rail, struct rails_post *one)
+static void post(struct rails_rail *rail, struct rails_post *one)
 {
 	struct rails_conn *conn = rail->conn;
-	int status;
 
 	if (one->buffer == RAILS_NONE)
 		one->buffer = conn->free_buffers[--conn->free_count];
 	one->sub = (struct snti_xfer){ .data = rails_buffer(conn, one->buffer), .size = RAILS_FRAME, .at_most = 1 };
 	snti_fail_quietly(1);
-	status = rail->line->ops->recv(rail->line, &one->sub);
-	snti_fail_quietly(0);
-	if (status)
+	if (rail->line->ops->recv(rail->line, &one->sub))
 		one->sub.status = SNT_EPEER;
-	return status;
+	snti_fail_quietly(0);
 }
 
-int rails_post(struct rails_rail *rail)
+void rails_post(struct rails_rail *rail)
 {
-	int status = 0;
-
 	rail->post_head = 0;
 	for (int i = 0; i < RAILS_POSTED; i++) {
 		rail->posts[i].buffer = RAILS_NONE;
-		rail->posts[i].sub.status = SNT_EPEER;
+		post(rail, &rail->posts[i]);
 	}
-	for (int i = 0; i < RAILS_POSTED && !status; i++)
-		status = post(rail, &rail->posts[i]);
-	return status;
 }
 
 void rails_cancel_posts(struct rails_rail *rail)
@@ -314,8 +306,9 @@ void rails_read(struct rails_rail *rail)
 		if (kept == 1)
 			one->buffer = RAILS_NONE;
 		/* What came may have ended the conn, or this rail. */
-		if (conn->base.status < 0 || conn->over || rail->phase != RAILS_LIVE || post(rail, one))
+		if (conn->base.status < 0 || conn->over || rail->phase != RAILS_LIVE)
 			break;
+		post(rail, one);        /* refused when the conn has ended: what came before that is read all the same */
 	}
 	if (rail->phase == RAILS_LIVE && !rail->heard_ns)
 		rail->heard_ns = snti_now_ns();
