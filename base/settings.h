@@ -50,7 +50,7 @@
 	  "Messages of at least so many bytes are read straight from the sender; 0: from 512K where measured to be faster.") \
 	X(tcp_sockets,  number, "SNT_TCP_SOCKETS", "2",     1, 16, \
 	  "Sockets between two ranks over TCP.") \
-	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "256K",  0, 1 << 30, \
+	X(tcp_eager,    size,   "SNT_TCP_EAGER",   "8M",    0, 1 << 30, \
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \

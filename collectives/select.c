@@ -57,27 +57,30 @@ static const struct rule standard[] = {
 	{ SNT_BARRIER, UINT32_MAX, 0, ANY, "dissemination", 0, 0, ANY_WIRE },
 };
 
-enum { SLICE_BYTES = 128 << 10, RELAYED_BYTES = 512 << 10, NETWORK_WINDOW = 8, MOST_SLICES = 4096 };
+enum { SLICE_BYTES = 128 << 10, RELAYED_BYTES = 512 << 10, STEP_BYTES = 1 << 20, LEAP_BYTES = 4 << 20, NETWORK_WINDOW = 8, MOST_SLICES = 4096 };
 
-/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank. */
+/* How an algorithm is pipelined. @parts: into how many equal messages it cuts the vector, 0 for one per rank.
+ * @most: bytes of a slice with more than 2 ranks. Where ranks pass on what they get, a link has nothing to do before the
+ * first slice is there; where all links are busy in every step, slices only keep them so from one step to the next, and
+ * the fewer steps the less that matters. */
 static const struct pipeline {
 	enum snt_collective collective;
 	const char *name;
-	uint32_t parts, window;
+	uint32_t parts, window, most;
 } pipelines[] = {
-	{ SNT_ALLREDUCE, "ring", 0, 4 },
-	{ SNT_ALLREDUCE, "bidirectional", 0, 4 },
-	{ SNT_ALLREDUCE, "hierarchical", 0, 4 },
-	{ SNT_ALLREDUCE, "tree", 2, 8 },
-	{ SNT_ALLREDUCE, "circulant", 2, 4 },
-	{ SNT_REDUCE_SCATTER, "ring", 0, 4 },
-	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4 },
-	{ SNT_REDUCE_SCATTER, "circulant", 2, 4 },
-	{ SNT_ALLGATHER, "ring", 0, 4 },
-	{ SNT_BROADCAST, "chain", 1, 8 },
-	{ SNT_BROADCAST, "scatter_allgather", 0, 4 },
-	{ SNT_REDUCE, "ring", 0, 4 },
-	{ SNT_REDUCE, "binomial", 1, 4 },
+	{ SNT_ALLREDUCE, "ring", 0, 4, STEP_BYTES },
+	{ SNT_ALLREDUCE, "bidirectional", 0, 4, STEP_BYTES },
+	{ SNT_ALLREDUCE, "hierarchical", 0, 4, RELAYED_BYTES },
+	{ SNT_ALLREDUCE, "tree", 2, 8, RELAYED_BYTES },
+	{ SNT_ALLREDUCE, "circulant", 2, 4, LEAP_BYTES },
+	{ SNT_REDUCE_SCATTER, "ring", 0, 4, STEP_BYTES },
+	{ SNT_REDUCE_SCATTER, "pairwise", 0, 4, STEP_BYTES },
+	{ SNT_REDUCE_SCATTER, "circulant", 2, 4, LEAP_BYTES },
+	{ SNT_ALLGATHER, "ring", 0, 4, STEP_BYTES },
+	{ SNT_BROADCAST, "chain", 1, 8, RELAYED_BYTES },
+	{ SNT_BROADCAST, "scatter_allgather", 0, 4, STEP_BYTES },
+	{ SNT_REDUCE, "ring", 0, 4, RELAYED_BYTES },
+	{ SNT_REDUCE, "binomial", 1, 4, RELAYED_BYTES },
 };
 
 static uint64_t wire_slice(const struct snti_question *q)
@@ -94,9 +97,8 @@ static uint32_t count_slices(const struct snti_question *q, const struct pipelin
 {
 	uint64_t message = q->bytes / (pipeline->parts ? pipeline->parts : q->size), slice = wire_slice(q), slices;
 
-	/* What ranks pass on is cut so that a link has the next slice to send while the last one is still arriving. */
-	if (q->size > 2 && slice > RELAYED_BYTES)
-		slice = RELAYED_BYTES;
+	if (q->size > 2 && slice > pipeline->most)
+		slice = pipeline->most;
 	slices = message / slice + (message % slice != 0);
 	return slices > MOST_SLICES ? MOST_SLICES : slices ? (uint32_t)slices : 1;
 }

@@ -66,7 +66,7 @@ void another_fingerprint_fails_both_sides(void **state)
 void hang_up_cancels_what_is_pending(void **state)
 {
 	struct pair *p = *state;
-	size_t big = 3 << 20;
+	size_t big = BEYOND;
 	unsigned char *out = filled(big, 1), in[8];
 	struct snti_xfer send = message(out, big, 1), recv = message(in, 8, 1);
 
@@ -82,7 +82,7 @@ void hang_up_cancels_what_is_pending(void **state)
 void peer_that_hangs_up_fails_what_is_pending(void **state)
 {
 	struct pair *p = *state;
-	size_t big = 3 << 20;
+	size_t big = BEYOND;
 	unsigned char *out = filled(big, 1), in[8];
 	struct snti_xfer send = message(out, big, 1), recv = message(in, 8, 1);
 
@@ -206,7 +206,7 @@ static void abandon_often(unsigned char *out, size_t size)
 void nothing_takes_the_place_of_a_lost_message(void **state)
 {
 	struct pair *p = *state;
-	size_t big = 3 << 20;
+	size_t big = BEYOND;
 	unsigned char *out = filled(big, 1), *in = malloc(big), after[16];
 	struct snti_xfer send = message(out, big, 1), behind = message(after, sizeof after, 1);
 	struct snti_xfer beside = message(after, sizeof after, 2);

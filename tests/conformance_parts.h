@@ -17,6 +17,7 @@
 #include "transport/transport.h"
 
 #define CONFORMANCE_WAIT_MS 20000
+#define BEYOND ((size_t)32 << 20)  /* bytes of a message that no transport takes before there is a receive for it */
 
 /* Two ports and one conn between them: side 0 accepts, side 1 connects. */
 struct pair {

@@ -90,6 +90,10 @@ static void slices_follow_the_wire(void **state)
 	q.size = 2;
 	assert_int_equal(snti_select(&q, "", &choice), 0);
 	assert_int_equal(choice.slices, 1);
+	q = (struct snti_question){ .collective = SNT_ALLREDUCE, .size = 4, .node_size = 1, .bytes = 64 << 20, .slice = 8 << 20 };
+	assert_int_equal(snti_select(&q, "", &choice), 0);
+	assert_string_equal(choice.algorithm->name, "ring");
+	assert_int_equal(choice.slices, 16);
 }
 
 static void several_ranks_on_each_of_several_nodes_get_hierarchical(void **state)

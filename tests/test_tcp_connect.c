@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_tcp_connect.c - a peer that cannot be reached is tried again for a while, then the failure says why; patience. */
+/* test_tcp_connect.c - a peer that cannot be reached is tried again for a while, then the failure says why;
+ * what is set on its sockets. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -66,32 +67,63 @@ static int user_timeout(const struct snti_conn *conn)
 	return ms;
 }
 
-/* A team may wait for longer than SNT_TIMEOUT, and its sockets are not to end before it. */
-static void sockets_are_as_patient_as_the_port(void **state)
+/* Two ports on loopback and the conn between them. */
+static void make_pair(const struct snti_port_options *with, struct snti_port *port[2], struct snti_conn *conn[2])
 {
-	struct snti_port_options patient = options;
 	struct snti_address address;
-	struct snti_port *port[2];
-	struct snti_conn *conn[2];
 	uint64_t deadline = snti_deadline_ms(SOON_MS);
 
-	(void)state;
-	patient.timeout_ms = 12345678;
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(snti_port_open(&snti_tcp_transport, &patient, &port[i]), 0);
+		assert_int_equal(snti_port_open(&snti_tcp_transport, with, &port[i]), 0);
 	assert_int_equal(port[0]->ops->address(port[0], &address), 0);
 	assert_int_equal(snti_conn_open(port[0], &address, NULL, 7, 1, &conn[0]), 0);
 	assert_int_equal(snti_conn_open(port[1], NULL, &address, 7, 0, &conn[1]), 0);
 	while ((conn[0]->status == SNT_BUSY || conn[1]->status == SNT_BUSY) && !snti_is_past(deadline))
 		for (int i = 0; i < 2; i++)
 			assert_true(port[i]->ops->poll(port[i]) >= 0);
-	for (int i = 0; i < 2; i++) {
-		assert_int_equal(conn[i]->status, 0);
-		assert_int_equal(user_timeout(conn[i]), 12345678);
+	assert_int_equal(conn[0]->status | conn[1]->status, 0);
+}
+
+static void end_pair(struct snti_port *port[2], struct snti_conn *conn[2])
+{
+	for (int i = 0; i < 2; i++)
 		snti_conn_close(conn[i]);
+	for (int i = 0; i < 2; i++)
+		snti_port_close(port[i]);
+}
+
+/* A team may wait for longer than SNT_TIMEOUT, and its sockets are not to end before it. */
+static void sockets_are_as_patient_as_the_port(void **state)
+{
+	struct snti_port_options patient = options;
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+
+	(void)state;
+	patient.timeout_ms = 12345678;
+	make_pair(&patient, port, conn);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(user_timeout(conn[i]), 12345678);
+	end_pair(port, conn);
+}
+
+/* Whatever the system's choice is. */
+static void sockets_within_the_host_do_not_pace(void **state)
+{
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+
+	(void)state;
+	make_pair(&options, port, conn);
+	for (int i = 0; i < 2; i++) {
+		char name[16] = "";
+		socklen_t size = sizeof(name) - 1;
+		int fd = ((struct tcp_conn *)conn[i])->sockets[0].fd;
+
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &size), 0);
+		assert_string_equal(name, "reno");
 	}
-	snti_port_close(port[0]);
-	snti_port_close(port[1]);
+	end_pair(port, conn);
 }
 
 static void a_port_is_as_patient_as_its_team(void **state)
@@ -113,6 +145,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_refusal_is_tried_again_and_then_named),
 		cmocka_unit_test(sockets_are_as_patient_as_the_port),
+		cmocka_unit_test(sockets_within_the_host_do_not_pace),
 		cmocka_unit_test(a_port_is_as_patient_as_its_team),
 	};
 

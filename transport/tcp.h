@@ -17,7 +17,7 @@
 #include "transport/transport.h"
 
 #define TCP_SOCKETS 16
-#define TCP_INPUT (64 << 10)      /* what one recv may bring; folds read out of it, so it fits in L2 */
+#define TCP_INPUT (68 << 10)      /* what one recv may bring: 64 KiB with its header; folds read out of it, so it fits in L2 */
 #define TCP_SPILL 4096            /* what may arrive there behind a piece that goes straight to its place */
 #define TCP_MESSAGES 256          /* unmatched eager messages, and as many announced ones, per conn */
 #define TCP_CHUNK 256             /* unmatched payloads lie in chains of these: no fragmentation */
@@ -28,12 +28,14 @@
 #define TCP_LINGERS 256
 #define TCP_ADDRESSES 4
 #define TCP_PLACE_BYTES 136      /* of an address; the rest is zero */
+#define TCP_FIRST_LEAST 4096      /* fewer bytes are not worth sending along with the question for leave */
 #define TCP_NARROW_EAGER 4096     /* of a port with one socket a peer */
 #define TCP_NONE UINT32_MAX
 
 enum tcp_type { TCP_GREET = 1, TCP_EAGER, TCP_RTS, TCP_CTS, TCP_DATA, TCP_MATCHED, TCP_REJECT, TCP_BYE };
 
-/* On the wire as it is, little-endian. @messages and @bytes give back eager credit. */
+/* On the wire as it is, little-endian. @messages and @bytes give back eager credit. An announcement has the first
+ * @offset bytes of its message behind it, as eager ones: while they travel, the request for the rest comes back. */
 struct tcp_frame {
 	uint8_t type, zero;
 	uint16_t messages;
@@ -106,6 +108,7 @@ struct tcp_conn {
 	unsigned ready, byes;
 	int accepting, over;            /* over: the peer has hung up in good order */
 	int dying;                      /* a status: fail with it when the control frames are out */
+	int refused;                    /* a status: for the announced send whose first bytes are still being written */
 	uint64_t deadline;
 	struct snti_address theirs;
 
@@ -124,6 +127,7 @@ struct tcp_conn {
 	char *memory;                   /* inputs, chunks */
 	char *chunks;
 	uint32_t *next_chunk, free_chunk;
+	uint32_t chunk_count, touched;  /* of those behind the first @touched none was ever used */
 	struct tcp_entry *entries;
 	struct tcp_frame *control;
 	uint32_t control_head, control_tail;
@@ -213,12 +217,19 @@ int tcp_control(struct tcp_conn *conn, const struct tcp_frame *frame);
 int tcp_output(struct tcp_socket *socket);              /* how many frames went out */
 int tcp_kick(struct tcp_conn *conn);                    /* output on every socket */
 int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket);
+/* The peer does not take what was announced: @xfer fails, as soon as no frame of it is cut off by that. */
+void tcp_refused(struct tcp_conn *conn, struct snti_xfer *xfer, int status);
 
 /* tcp_input.c */
 int tcp_recv(struct snti_conn *conn, struct snti_xfer *xfer);
 int tcp_input(struct tcp_socket *socket);               /* how much came */
 
 /* tcp_store.c: messages that came before their receive */
+/* Of a message, what comes at once and needs room. */
+static inline size_t tcp_unasked(const struct tcp_frame *frame)
+{
+	return frame->type == TCP_EAGER ? frame->size : frame->offset;
+}
 struct snti_link *tcp_bucket(struct snti_link *buckets, uint64_t lane);
 struct tcp_entry *tcp_entry_new(struct tcp_conn *conn, const struct tcp_frame *frame);
 struct tcp_entry *tcp_entry_find(struct tcp_conn *conn, uint64_t lane);

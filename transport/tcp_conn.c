@@ -49,7 +49,7 @@ static size_t part(size_t *total, size_t size)
 	return at;
 }
 
-/* All that the conn will ever need, in one block. */
+/* All that the conn will ever need, in one block. Most of it is never touched, so that the kernel never provides it. */
 static int get_memory(struct tcp_conn *conn)
 {
 	size_t chunks = conn->eager / TCP_CHUNK + TCP_MESSAGES, total = 0;
@@ -68,8 +68,8 @@ static int get_memory(struct tcp_conn *conn)
 	conn->next_chunk = (uint32_t *)(void *)(conn->memory + nexts);
 	conn->entries = (struct tcp_entry *)(void *)(conn->memory + entries);
 	conn->control = (struct tcp_frame *)(void *)(conn->memory + control);
-	for (size_t i = 0; i < chunks; i++)
-		conn->next_chunk[i] = i + 1 < chunks ? (uint32_t)i + 1 : TCP_NONE;
+	conn->chunk_count = (uint32_t)chunks;
+	conn->free_chunk = TCP_NONE;
 	for (int i = 0; i < 2 * TCP_MESSAGES; i++)
 		snti_list_append(&conn->spare, &conn->entries[i].link);
 	return 0;

@@ -34,19 +34,16 @@ static int disagrees(struct tcp_conn *conn, const struct tcp_frame *frame, struc
 	return 1;
 }
 
-/* Asks for the data of an announced message. */
+/* Asks for the rest of an announced message, even if that is nothing. */
 static int clear(struct tcp_conn *conn, const struct tcp_frame *frame, struct snti_xfer *xfer)
 {
 	struct tcp_frame answer = { .type = TCP_CTS, .number = frame->number, .size = frame->size };
 
 	xfer->number = frame->number;
-	if (!xfer->size) {
-		tcp_finish(conn, xfer, 0);
-	} else {
-		snti_list_remove(&xfer->link);
-		snti_list_append(&conn->matched, &xfer->link);
-		conn->streaming++;
-	}
+	xfer->moved = frame->offset;
+	snti_list_remove(&xfer->link);
+	snti_list_append(&conn->matched, &xfer->link);
+	conn->streaming++;
 	return tcp_control(conn, &answer);
 }
 
@@ -96,6 +93,22 @@ static int on_credit(struct tcp_conn *conn, const struct tcp_frame *frame)
 	return 0;
 }
 
+/* @size bytes of a message from its beginning; the caller says where to, or they go nowhere. */
+static void expect(struct tcp_socket *socket, size_t size)
+{
+	socket->left = size;
+	socket->at = 0;
+	socket->sink = NULL;
+	socket->store = NULL;
+}
+
+/* Nobody waits for it yet. */
+static int keep(struct tcp_socket *socket, const struct tcp_frame *frame)
+{
+	socket->store = tcp_entry_new(socket->conn, frame);
+	return socket->store ? 0 : tcp_nonsense(socket->conn, "more messages than its credit");
+}
+
 static int on_eager(struct tcp_socket *socket, const struct tcp_frame *frame)
 {
 	struct tcp_conn *conn = socket->conn;
@@ -103,14 +116,9 @@ static int on_eager(struct tcp_socket *socket, const struct tcp_frame *frame)
 
 	if (frame->size > conn->eager)
 		return tcp_nonsense(conn, "a message larger than its credit");
-	socket->left = frame->size;
-	socket->at = 0;
-	socket->sink = NULL;
-	socket->store = NULL;
-	if (!xfer) {
-		socket->store = tcp_entry_new(conn, frame);
-		return socket->store ? 0 : tcp_nonsense(conn, "more messages than its credit");
-	}
+	expect(socket, frame->size);
+	if (!xfer)
+		return keep(socket, frame);
 	conn->owed_bytes += frame->size;
 	conn->owed_messages++;
 	if (disagrees(conn, frame, xfer))
@@ -122,20 +130,33 @@ static int on_eager(struct tcp_socket *socket, const struct tcp_frame *frame)
 	return 0;
 }
 
-static int on_announcement(struct tcp_conn *conn, const struct tcp_frame *frame)
+static int on_announcement(struct tcp_socket *socket, const struct tcp_frame *frame)
 {
+	struct tcp_conn *conn = socket->conn;
 	struct snti_xfer *xfer = find_posted(conn, frame->lane);
 
+	if (frame->offset > conn->eager || (frame->offset && frame->offset >= frame->size) || frame->offset % TCP_FIRST_LEAST)
+		return tcp_nonsense(conn, "an announcement with too much behind it");
+	expect(socket, frame->offset);
 	if (!xfer)
-		return tcp_entry_new(conn, frame) ? 0 : tcp_nonsense(conn, "more announcements than allowed");
-	return disagrees(conn, frame, xfer) ? 0 : clear(conn, frame, xfer);
+		return keep(socket, frame);
+	conn->owed_bytes += frame->offset;
+	if (disagrees(conn, frame, xfer))
+		return 0;
+	socket->sink = xfer;
+	return clear(conn, frame, xfer);
+}
+
+static int is_refused(const struct tcp_conn *conn, const struct snti_xfer *xfer)
+{
+	return conn->refused && conn->sockets[0].xfer == xfer;
 }
 
 static int on_clear(struct tcp_conn *conn, const struct tcp_frame *frame)
 {
 	struct snti_xfer *xfer = find_number(&conn->announced, frame->number);
 
-	if (!xfer || xfer->size != frame->size)
+	if (!xfer || xfer->size != frame->size || is_refused(conn, xfer))
 		return tcp_nonsense(conn, "a request for what was not announced");
 	conn->announcing--;
 	if (!xfer->size) {
@@ -169,7 +190,7 @@ static int on_reject(struct tcp_conn *conn, const struct tcp_frame *frame)
 	struct snti_xfer *xfer = frame->offset ? NULL : find_number(&conn->announced, frame->number);
 	int status;
 
-	if (!xfer && (!frame->offset || frame->number >= conn->next_number))
+	if ((!xfer && (!frame->offset || frame->number >= conn->next_number)) || (xfer && is_refused(conn, xfer)))
 		return tcp_nonsense(conn, "a refusal of what was not sent");
 	status = snti_fail(SNT_EMISMATCH, "tcp: rank %d receives %llu bytes or another operation where this rank sends%s",
 			   conn->base.peer, (unsigned long long)frame->size, xfer ? "" : " a small message");
@@ -178,7 +199,7 @@ static int on_reject(struct tcp_conn *conn, const struct tcp_frame *frame)
 		return status;
 	}
 	conn->announcing--;
-	tcp_finish(conn, xfer, status);
+	tcp_refused(conn, xfer, status);
 	return 0;
 }
 
@@ -216,7 +237,7 @@ static int dispatch(struct tcp_socket *socket, struct tcp_frame *frame)
 	switch (frame->type) {
 	case TCP_GREET: return on_greet(conn, frame);
 	case TCP_EAGER: return on_eager(socket, frame);
-	case TCP_RTS: return on_announcement(conn, frame);
+	case TCP_RTS: return on_announcement(socket, frame);
 	case TCP_CTS: return on_clear(conn, frame);
 	case TCP_DATA: return on_data(socket, frame);
 	case TCP_MATCHED: return 0;
@@ -228,25 +249,36 @@ static int dispatch(struct tcp_socket *socket, struct tcp_frame *frame)
 
 /* ---- bytes -------------------------------------------------------------- */
 
+/* Some of @xfer is in its place. */
+static void finish_if_whole(struct tcp_conn *conn, struct snti_xfer *xfer)
+{
+	if (xfer->acked != xfer->size)
+		return;
+	conn->streaming -= xfer->number != UINT64_MAX;
+	tcp_finish(conn, xfer, 0);
+}
+
+/* What was kept has found its receive. */
+static void land_kept(struct tcp_conn *conn, struct tcp_entry *entry, struct snti_xfer *xfer)
+{
+	tcp_entry_land(conn, entry, xfer);
+	xfer->acked += entry->arrived;
+	tcp_entry_free(conn, entry);
+	finish_if_whole(conn, xfer);
+}
+
 /* The payload of the current frame is here. */
 static void payload_done(struct tcp_socket *socket)
 {
-	struct tcp_conn *conn = socket->conn;
 	struct tcp_entry *entry = socket->store;
 	struct snti_xfer *xfer = socket->sink;
 
 	socket->store = NULL;
 	socket->sink = NULL;
-	if (entry && entry->xfer) {
-		tcp_entry_land(conn, entry, entry->xfer);
-		tcp_finish(conn, entry->xfer, 0);
-		tcp_entry_free(conn, entry);
-	} else if (xfer && xfer->number == UINT64_MAX) {
-		tcp_finish(conn, xfer, 0);
-	} else if (xfer && xfer->acked == xfer->size) {
-		conn->streaming--;
-		tcp_finish(conn, xfer, 0);
-	}
+	if (entry && entry->xfer)
+		land_kept(socket->conn, entry, entry->xfer);
+	else if (xfer)
+		finish_if_whole(socket->conn, xfer);
 }
 
 static void landed(struct tcp_socket *socket, size_t size)
@@ -385,17 +417,13 @@ static void claim(struct tcp_conn *conn, struct tcp_entry *entry, struct snti_xf
 		if (conn->sockets[0].store == entry)
 			conn->sockets[0].store = NULL;  /* the rest of it goes nowhere */
 		tcp_entry_free(conn, entry);
-	} else if (frame.type == TCP_RTS) {
-		tcp_entry_free(conn, entry);
-		(void)!clear(conn, &frame, xfer);
-	} else if (entry->arrived < frame.size) {
+	} else if (frame.type == TCP_RTS && clear(conn, &frame, xfer)) {
+		return;
+	} else if (entry->arrived < tcp_unasked(&frame)) {
 		snti_list_remove(&entry->link);
 		entry->xfer = xfer;
-		return;
 	} else {
-		tcp_entry_land(conn, entry, xfer);
-		tcp_finish(conn, xfer, 0);
-		tcp_entry_free(conn, entry);
+		land_kept(conn, entry, xfer);
 	}
 	if (conn->base.status >= 0)
 		tcp_kick(conn);

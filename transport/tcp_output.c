@@ -40,7 +40,14 @@ static void give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
 /* Returning credit one by one would double the frames; the peer can go on without. */
 static int owes_much(const struct tcp_conn *conn)
 {
-	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes >= conn->eager / 4);
+	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes > conn->eager / 2);
+}
+
+/* Before it is out: the answer may come as soon as the first byte is. */
+static void announce(struct tcp_conn *conn, struct snti_xfer *xfer)
+{
+	snti_list_remove(&xfer->link);
+	snti_list_append(&conn->announced, &xfer->link);
 }
 
 static int next_ordered(struct tcp_socket *socket)
@@ -56,10 +63,12 @@ static int next_ordered(struct tcp_socket *socket)
 		int eager = xfer->private != NULL;
 
 		socket->out = (struct tcp_frame){ .type = eager ? TCP_EAGER : TCP_RTS, .lane = xfer->lane,
-			.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number };
+			.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number, .offset = xfer->moved };
 		socket->xfer = xfer;
 		socket->body = xfer->data;
-		socket->body_left = eager ? xfer->size : 0;
+		socket->body_left = tcp_unasked(&socket->out);
+		if (!eager)
+			announce(conn, xfer);
 	} else if (owes_much(conn)) {
 		socket->out = (struct tcp_frame){ .type = TCP_MATCHED };
 	} else {
@@ -104,23 +113,33 @@ static int next_frame(struct tcp_socket *socket)
 	return 1;
 }
 
+void tcp_refused(struct tcp_conn *conn, struct snti_xfer *xfer, int status)
+{
+	if (conn->sockets[0].xfer == xfer)
+		conn->refused = status;
+	else
+		tcp_finish(conn, xfer, status);
+}
+
 static void frame_is_out(struct tcp_socket *socket)
 {
 	struct tcp_conn *conn = socket->conn;
 	struct snti_xfer *xfer = socket->xfer;
+	int announcement = socket->out.type == TCP_RTS;
 
 	socket->xfer = NULL;
 	if (!xfer)
 		return;
 	if (socket->out.type == TCP_EAGER) {
 		tcp_finish(conn, xfer, 0);
-	} else if (socket->out.type == TCP_RTS) {
-		snti_list_remove(&xfer->link);
-		snti_list_append(&conn->announced, &xfer->link);
-	} else {
-		xfer->acked += le64toh(socket->out.size);
-		if (xfer->acked == xfer->size)
-			tcp_finish(conn, xfer, 0);
+		return;
+	}
+	xfer->acked += le64toh(announcement ? socket->out.offset : socket->out.size);
+	if (announcement && conn->refused) {
+		tcp_finish(conn, xfer, conn->refused);
+		conn->refused = 0;
+	} else if (xfer->acked == xfer->size && xfer->size) {
+		tcp_finish(conn, xfer, 0);
 	}
 }
 
@@ -199,6 +218,15 @@ int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket)
 		(socket->index == 0 && (!snti_list_empty(&conn->queue) || owes_much(conn))));
 }
 
+/* Of a message that asks for leave, what goes along with the question: whole elements, and half of the credit
+ * stays for small messages. */
+static size_t first_bytes(const struct tcp_conn *conn, const struct snti_xfer *xfer)
+{
+	size_t size = conn->credit_bytes / 2 & ~(size_t)(TCP_FIRST_LEAST - 1);
+
+	return size < xfer->size ? size : 0;
+}
+
 int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct tcp_conn *conn = (struct tcp_conn *)base;
@@ -211,18 +239,17 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 		return base->status;
 
 	int eager = xfer->size <= conn->credit_bytes && conn->credit_messages;
+	size_t at_once = eager ? xfer->size : first_bytes(conn, xfer);
 
 	if (!eager && conn->announcing == TCP_MESSAGES)
 		return SNTI_AGAIN;
 	xfer->private = eager ? conn : NULL;
 	xfer->number = conn->next_number++;
-	if (eager) {
-		conn->credit_bytes -= xfer->size;
-		conn->credit_messages--;
-	} else {
-		conn->announcing++;
-	}
+	conn->credit_bytes -= at_once;
+	conn->credit_messages -= (size_t)eager;
+	conn->announcing += !eager;
 	tcp_take(conn, xfer, &conn->queue);
+	xfer->moved = eager ? 0 : at_once;
 	tcp_output(&conn->sockets[0]);
 	return 0;
 }

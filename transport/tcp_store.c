@@ -14,6 +14,18 @@ static size_t chunks_of(size_t size)
 	return (size + TCP_CHUNK - 1) / TCP_CHUNK;
 }
 
+/* One that was used before, if there is one: its memory is there, and maybe still in the cache. */
+static uint32_t take_chunk(struct tcp_conn *conn)
+{
+	uint32_t chunk = conn->free_chunk;
+
+	if (chunk != TCP_NONE)
+		conn->free_chunk = conn->next_chunk[chunk];
+	else if (conn->touched < conn->chunk_count)
+		chunk = conn->touched++;
+	return chunk;
+}
+
 /* Chains up all chunks at once, so that arriving bytes cannot find the arena full. */
 static int chain(struct tcp_conn *conn, struct tcp_entry *entry, size_t count)
 {
@@ -21,11 +33,10 @@ static int chain(struct tcp_conn *conn, struct tcp_entry *entry, size_t count)
 
 	entry->first = entry->last = TCP_NONE;
 	for (; count; count--) {
-		uint32_t chunk = conn->free_chunk;
+		uint32_t chunk = take_chunk(conn);
 
 		if (chunk == TCP_NONE)
 			return 0;
-		conn->free_chunk = conn->next_chunk[chunk];
 		conn->next_chunk[chunk] = TCP_NONE;
 		*tail = chunk;
 		tail = &conn->next_chunk[chunk];
@@ -56,7 +67,7 @@ struct tcp_entry *tcp_entry_new(struct tcp_conn *conn, const struct tcp_frame *f
 	entry->frame = *frame;
 	entry->xfer = NULL;
 	entry->arrived = 0;
-	if (!chain(conn, entry, frame->type == TCP_EAGER ? chunks_of(frame->size) : 0)) {
+	if (!chain(conn, entry, chunks_of(tcp_unasked(frame)))) {
 		unchain(conn, entry);
 		return NULL;
 	}
@@ -99,7 +110,7 @@ void tcp_entry_land(struct tcp_conn *conn, struct tcp_entry *entry, struct snti_
 	size_t at = 0;
 
 	for (uint32_t chunk = entry->first; chunk != TCP_NONE; chunk = conn->next_chunk[chunk]) {
-		size_t piece = xfer->size - at < TCP_CHUNK ? xfer->size - at : TCP_CHUNK;
+		size_t piece = entry->arrived - at < TCP_CHUNK ? entry->arrived - at : TCP_CHUNK;
 
 		snti_land(xfer, at, conn->chunks + (size_t)chunk * TCP_CHUNK, piece);
 		at += piece;
@@ -109,10 +120,8 @@ void tcp_entry_land(struct tcp_conn *conn, struct tcp_entry *entry, struct snti_
 /* Its space is free again, which is what the peer's credit stands for. */
 void tcp_entry_free(struct tcp_conn *conn, struct tcp_entry *entry)
 {
-	if (entry->frame.type == TCP_EAGER) {
-		conn->owed_bytes += entry->frame.size;
-		conn->owed_messages++;
-	}
+	conn->owed_bytes += tcp_unasked(&entry->frame);
+	conn->owed_messages += entry->frame.type == TCP_EAGER;
 	unchain(conn, entry);
 	snti_list_remove(&entry->link);
 	snti_list_append(&conn->spare, &entry->link);

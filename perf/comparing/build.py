@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""Compiles the back ends, all with the same options, and again only when a source is newer."""
+"""Compiles the back ends, all with the same options, and again only when a source is newer or the command another."""
 import os
 import subprocess
 
@@ -10,21 +10,26 @@ class Failure(Exception):
     """A back end that cannot be had."""
 
 
-def is_fresh(target, sources):
+def is_fresh(target, words, sources):
+    """@words: a kept folder may have been used with another build of sennit."""
     try:
         made = os.path.getmtime(target)
+        with open(target + ".command", encoding="utf-8") as file:
+            before = file.read()
     except OSError:
         return False
-    return all(os.path.getmtime(source) <= made for source in sources)
+    return before == " ".join(words) and all(os.path.getmtime(source) <= made for source in sources)
 
 
 def compile_to(target, words, sources):
-    if is_fresh(target, sources):
+    if is_fresh(target, words, sources):
         return
     done = subprocess.run(words + ["-o", target], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, check=False)
     if done.returncode:
         raise Failure(f"{os.path.basename(words[0])} failed:\n{done.stdout}")
+    with open(target + ".command", "w", encoding="utf-8") as file:
+        file.write(" ".join(words))
 
 
 def libraries(peer, options):

@@ -17,7 +17,8 @@ class Job:
 
     def __init__(self, options, program, hosts, folder, meeting):
         self.options, self.hosts, self.folder = options, hosts, folder
-        self.ranks = options.scenario.ranks
+        self.ranks, self.wire = options.scenario.ranks, options.scenario.wire
+        self.interface = "eth0" if hosts else "lo"
         cases = len(options.sizes) * len(options.collectives)
         self.limit_s = int(START_S + cases * (CASE_S + PATIENCE * options.seconds))
         self.addresses = hosts.addresses if hosts else ["127.0.0.1"] * self.ranks

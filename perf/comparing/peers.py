@@ -22,28 +22,29 @@ def sennit(job):
     secret = secrets.token_hex(16)
     common = {"SNT_SIZE": str(job.ranks), "SNT_ADDRESS": f"{job.addresses[0]}:{job.port}",
               "SNT_SECRET": secret}
-    if job.hosts:
+    if job.wire == "tcp":
         common["SNT_TRANSPORTS"] = "tcp"   # the namespaces share the memory of one machine
     words = job.words + (["--detail", "shared"] if job.options.shared else [])
     return each_rank(job, words, lambda rank: {**common, "SNT_RANK": str(rank)})
 
 
-def openmpi(job, layer, local, remote):
+def openmpi(job, layer, shm, tcp):
     words = ["mpirun.openmpi", "-np", str(job.ranks), "--bind-to", "none", *layer]
     if job.ranks > os.cpu_count():
         words += ["--mca", "mpi_yield_when_idle", "1"]
     if job.hosts:
         hosts = ",".join(f"{address}:1" for address in job.addresses)
         words += ["--host", hosts, "--mca", "plm_rsh_agent", job.agent,
-                  "--mca", "oob_tcp_if_include", "eth0", *remote]
+                  "--mca", "oob_tcp_if_include", "eth0"]
     else:
-        words += ["--oversubscribe", *local]
+        words += ["--oversubscribe"]
+    words += tcp if job.wire == "tcp" else shm
     return [Command(job.inside(0) + words + job.words, {**OPENMPI_ROOT, **job.agent_environment})]
 
 
 def openmpi_ob1(job):
     return openmpi(job, ["--mca", "pml", "ob1"], ["--mca", "btl", "vader,self"],
-                   ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "eth0"])
+                   ["--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", job.interface])
 
 
 def openmpi_ucx(job):
@@ -51,22 +52,24 @@ def openmpi_ucx(job):
     return openmpi(job, ["--mca", "pml", "ucx", "--mca", "pml_ucx_tls", "any", "--mca", "pml_ucx_devices",
                          "any", "--mca", "osc", "^ucx"],
                    ["-x", "UCX_TLS=self,sysv,posix,cma"],
-                   ["-x", "UCX_TLS=tcp,self", "-x", "UCX_NET_DEVICES=eth0"])
+                   ["-x", "UCX_TLS=tcp,self", "-x", f"UCX_NET_DEVICES={job.interface}"])
 
 
 def mpich(job):
     words = ["mpiexec.hydra", "-n", str(job.ranks)]
     if job.hosts:
         words += ["-ppn", "1", "-hosts", ",".join(job.addresses), "-launcher", "ssh",
-                  "-launcher-exec", job.agent, "-iface", "eth0", "-genv", "MPIR_CVAR_NOLOCAL", "1",
-                  "-genv", "UCX_TLS", "tcp,self", "-genv", "UCX_NET_DEVICES", "eth0"]
+                  "-launcher-exec", job.agent, "-iface", job.interface]
+    if job.wire == "tcp":
+        words += ["-genv", "MPIR_CVAR_NOLOCAL", "1", "-genv", "UCX_TLS", "tcp,self",
+                  "-genv", "UCX_NET_DEVICES", job.interface]
     return [Command(job.inside(0) + words + job.words, job.agent_environment)]
 
 
 def gloo(job):
     store = os.path.join(job.folder, "store")
     os.makedirs(store)
-    return each_rank(job, job.words + ["--detail", f"{'eth0' if job.hosts else 'lo'}:{store}"])
+    return each_rank(job, job.words + ["--detail", f"{job.interface}:{store}"])
 
 
 def limit(variant):
@@ -91,7 +94,7 @@ PEERS = {peer.name: peer for peer in (
 
 def limits(scenario, in_place):
     """The bounds that can be taken in this scenario; the least of them is the machine's limit."""
-    if scenario.hosts:
+    if scenario.wire == "tcp":
         variants = ["tcp"]
     elif scenario.ranks == 2:
         variants = ["halves", "halves-streaming"] + ([] if in_place else ["reads"])
