@@ -115,7 +115,8 @@ static void rails_close(struct snti_port *base)
 	port->epoll = port->timer = base->wake_fd = -1;
 }
 
-/* What it still brought has been read. A peer that hangs up says so on the line, and that may come after the end of the other conn. */
+/* What it still brought has been read. A peer that hangs up says so on the line, which may come after the end of
+ * the other conn. */
 static void on_failure(struct rails_rail *rail)
 {
 	uint64_t now = snti_now_ns();

@@ -92,7 +92,7 @@ int rails_choose(const char *names, int local_only, struct rails_choice *choice)
 	return choice->count > 1 ? 0 : SNT_EUNSUPPORTED;
 }
 
-/* A choice that cannot be had is wanted all the same: opening it says what is wrong. */
+/* What somebody named and cannot be had is wanted all the same: opening it says what is wrong. */
 int snti_rails_wanted(int local_only)
 {
 	struct rails_choice choice;
@@ -101,7 +101,7 @@ int snti_rails_wanted(int local_only)
 	snti_fail_quietly(1);
 	status = rails_choose(NULL, local_only, &choice);
 	snti_fail_quietly(0);
-	return !status || status == SNT_EINVAL;
+	return !status || (status == SNT_EINVAL && strcmp(snti_settings()->rails, "auto"));
 }
 
 /* All of them as one device. */

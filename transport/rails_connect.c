@@ -62,7 +62,8 @@ int rails_address(struct snti_port *base, struct snti_address *mine)
 	return 0;
 }
 
-static int read_address(const struct rails_port *port, const struct snti_address *address, struct snti_address *lead, unsigned *index)
+static int read_address(const struct rails_port *port, const struct snti_address *address, struct snti_address *lead,
+			unsigned *index)
 {
 	struct rails_place place;
 

@@ -36,8 +36,8 @@ static size_t chunk_of(const struct rails_rail *rail)
 	return size < CHUNK_LEAST ? CHUNK_LEAST : size & ~(size_t)4095;
 }
 
-/* Requests queue behind the data that goes the other way. Were this measured by what comes alone, then whichever direction fell behind
- * would ask for less, and wait longer for it: so both sides go by the better direction, which both know. */
+/* Requests wait for the data that goes the other way. Were this measured by what comes alone, then whichever direction fell
+ * behind would ask for less, and wait longer for it: so both sides go by the better direction, which both know. */
 static size_t window_of(const struct rails_rail *rail)
 {
 	uint64_t rate = rail->rate > rail->rate_out ? rail->rate : rail->rate_out, size = rate / 1000000 * CHUNK_US * UNDER_WAY;

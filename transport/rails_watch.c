@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* rails_watch.c - rails that stopped moving, and rails to be dialed again.
  *
- * A cut cable is not seen by TCP for long, and silence alone says nothing: the peer may compute. So when a rail is silent all are asked
- * at the same time, and one is lost when it stays silent although another has answered a question put well after its own.
+ * A cut cable is not seen by TCP for long, and silence alone says nothing: the peer may compute. So when a rail is silent all
+ * are asked at the same time, and one is lost when it stays silent although another has answered a question that was
+ * put well after its own.
  */
 #include "base/clock.h"
 #include "transport/rails.h"
