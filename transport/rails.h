@@ -126,7 +126,7 @@ struct rails_conn {
 	struct snti_conn base;
 	struct snti_link link;
 	int accepting, over, dying;
-	uint64_t deadline, next_tick;
+	uint64_t deadline, prompted_ns; /* prompted: when the peer asked last whether rails are there */
 	struct snti_conn *intro;        /* until the cards are exchanged */
 	struct snti_xfer card_out, card_in;
 	struct rails_card *cards;       /* mine, theirs */

@@ -258,6 +258,7 @@ static int on_note(struct rails_rail *rail, const struct rails_frame *frame)
 	if (frame->type == RAILS_BEAT) {
 		rail->notes[2].frame.number = frame->number;
 		rail->notes[2].wanted = 1;
+		rail->conn->prompted_ns = snti_now_ns();
 	} else if (frame->type == RAILS_ECHO && frame->number == rail->beat_ns && rail->beat_ns) {
 		rail->echoed_ns = rail->beat_ns;
 		rail->beat_ns = 0;

@@ -3,13 +3,15 @@
  *
  * A cut cable is not seen by TCP for long, and silence alone says nothing: the peer may compute. So when a rail is silent all
  * are asked at the same time, and one is lost when it stays silent although another has answered a question that was
- * put well after its own.
+ * put well after its own. Only the side that accepted decides that, and asks when it is asked: were it both, each could give
+ * up the rail that the other trusts.
  */
 #include "base/clock.h"
 #include "transport/rails.h"
 
 #define SILENT_NS 100000000ULL
 #define LOST_NS 200000000ULL
+#define PROMPT_NS 1000000000ULL   /* so long the other side's question is a reason to ask */
 #define TELL_NS 50000000ULL       /* a peer that ends loses all its rails within less */
 
 static int is_waiting(const struct rails_conn *conn)
@@ -85,11 +87,11 @@ void rails_tick(struct rails_conn *conn, uint64_t now)
 	}
 	if (conn->over || conn->dying)
 		return;
-	if (is_waiting(conn) && is_any_silent(conn, now))
+	if ((is_waiting(conn) || now < conn->prompted_ns + PROMPT_NS) && is_any_silent(conn, now))
 		ask_all(conn, now);
 	for (unsigned i = 0; i < conn->count && conn->base.status == 0; i++) {
 		struct rails_rail *rail = &conn->rails[i];
-		const struct rails_rail *witness = find_witness(rail, now);
+		const struct rails_rail *witness = conn->accepting ? find_witness(rail, now) : NULL;
 
 		if (witness)
 			rails_down(rail, 1, "silent for %llu ms while %s answers", (unsigned long long)(now - rail->heard_ns) / 1000000,
