@@ -14,8 +14,8 @@
 	  "Milliseconds a wait for other ranks goes on while nothing at all moves, then it fails.") \
 	X(startup_ms,   number, "SNT_STARTUP_TIMEOUT", "60000", 1, 86400000, \
 	  "Milliseconds until all ranks must have found each other.") \
-	X(transports,   text,   "SNT_TRANSPORTS",  "shm,tcp", 0, 0, \
-	  "Transports that may be used, in order of preference.") \
+	X(transports,   text,   "SNT_TRANSPORTS",  "auto",  0, 0, \
+	  "Transports that may be used, in order of preference; auto: shm, verbs, ucx, tcp, as far as they offer something here.") \
 	X(algorithms,   text,   "SNT_ALGORITHMS",  "",      0, 0, \
 	  "Choice of algorithms, such as allreduce:0-4K:doubling,allreduce:4K-:ring; empty chooses by size.") \
 	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \
@@ -40,6 +40,14 @@
 	  "1: a thread per team moves large operations while the program computes; it wants a core to spare.") \
 	X(progress_bytes, size, "SNT_PROGRESS_BYTES", "1M", 0, INT64_MAX, \
 	  "Bytes of an operation from which on starting it wakes the progress thread.") \
+	X(nccl_tuning,  text,   "SNT_NCCL_TUNING", "",      0, 0, \
+	  "A file with the algorithms NCCL shall use, the same on every rank; empty leaves the choice to NCCL.") \
+	X(profile,      text,   "SNT_PROFILE",     "",      0, 0, \
+	  "A file for what NCCL's messages waited for; %p is the process, %h the host, %r the rank; empty profiles nothing.") \
+	X(profile_format, text, "SNT_PROFILE_FORMAT", "json", 0, 0, \
+	  "How that file is written: json appends a line for each peer, openmetrics replaces the file.") \
+	X(profile_interval_ms, number, "SNT_PROFILE_INTERVAL", "10000", 0, 86400000, \
+	  "Milliseconds from one report in that file to the next; 0: only when a communicator begins and ends.") \
 	X(shm_eager,    size,   "SNT_SHM_EAGER",   "64K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
 	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \
@@ -54,7 +62,7 @@
 	  "Bytes in unmatched messages that one TCP connection may hold.") \
 	X(tcp_piece,    size,   "SNT_TCP_PIECE",   "1M",  4096, 1 << 30, \
 	  "Bytes of the piece in which a large TCP message is dealt to the sockets.") \
-	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "64K",   0, 1 << 30, \
+	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "256K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one UCX connection may hold.") \
 	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
 	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2; empty means the best port that is up.") \
@@ -62,12 +70,18 @@
 	  "Index in the port's GID table; empty chooses RoCE v2 over IPv4, then IPv6, then what there is.") \
 	X(verbs_mtu,    number, "SNT_VERBS_MTU",   "0",     0, 4096, \
 	  "Bytes of an RDMA packet at most; 0: as the ports of both sides allow.") \
-	X(verbs_pkey,   number, "SNT_VERBS_PKEY",  "0",     0, 65535, \
-	  "Index in the port's P_Key table.") \
+	X(verbs_pkey,   text,   "SNT_VERBS_PKEY",  "",      0, 0, \
+	  "RDMA partition: 0x8001, or an index in the port's P_Key table; empty chooses the first that both sides are in.") \
 	X(verbs_level,  number, "SNT_VERBS_SERVICE_LEVEL", "0", 0, 15, \
-	  "InfiniBand service level of RDMA traffic.") \
+	  "InfiniBand service level of RDMA traffic; 0: as the other side has it.") \
 	X(verbs_class,  number, "SNT_VERBS_TRAFFIC_CLASS", "0", 0, 255, \
-	  "Traffic class of RDMA traffic; over RoCE the IP header's DSCP times 4.") \
+	  "Traffic class of RDMA traffic; over RoCE the IP header's DSCP times 4; 0: as the other side has it.") \
+	X(verbs_rate,   number, "SNT_VERBS_RATE",  "0",     0, 1000, \
+	  "Gbit/s at which an RDMA queue pair sends at most, where the device can; 0: on InfiniBand no faster than the peer's port.") \
+	X(verbs_ece,    number, "SNT_VERBS_ECE",   "1",     0, 1, \
+	  "1: RDMA devices of both sides agree on enhancements of their queue pairs, where they have any.") \
+	X(verbs_connect, text,  "SNT_VERBS_CONNECT", "direct", 0, 0, \
+	  "direct: RDMA queue pairs are connected by sennit alone; cm: through librdmacm, where RoCE has IP addresses.") \
 	X(verbs_timeout, number, "SNT_VERBS_TIMEOUT", "0",  0, 31, \
 	  "How long a packet's acknowledgement is awaited, 4.096 us times 2 to this power, 8 times; 0: from SNT_TIMEOUT, at most 17.") \
 	X(verbs_qps,    number, "SNT_VERBS_QPS",   "2",     1, 8, \

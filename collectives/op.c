@@ -382,7 +382,7 @@ static int waits_its_turn(const struct snt_op *op)
 	return 0;
 }
 
-/* A collective in one slice: most small calls. */
+/* In one slice: messages, and most small collectives. */
 static inline int move_single(struct snt_op *op, int *moved)
 {
 	int status = snti_run_poll(&op->runs[0], &op->job);
@@ -397,10 +397,10 @@ static inline int move_single(struct snt_op *op, int *moved)
 /* Moves @op once; 0 also while it is busy, see op->status. */
 int snti_op_move(struct snt_op *op, int *moved)
 {
-	if (op->slices == 1 && op->history)
-		return move_single(op, moved);
-	if (waits_its_turn(op))
+	if (!op->history && waits_its_turn(op))
 		return 0;
+	if (op->slices == 1)
+		return move_single(op, moved);
 	for (uint32_t i = 0; i < op->window; i++) {
 		struct snti_run *run = &op->runs[i];
 		int status = run->lane ? snti_run_poll(run, &op->job) : SNT_BUSY;

@@ -2,84 +2,20 @@
 /* team.c - makes and ends a team, connects its members, keeps its plans. */
 #include "collectives/team.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/settings.h"
 #include "collectives/helper.h"
-
-static uint64_t hash_bytes(uint64_t hash, const void *bytes, size_t size)
-{
-	for (const unsigned char *b = bytes; size--; b++)
-		hash = (hash ^ *b) * 0x100000001b3ull;
-	return hash;
-}
-
-/* Ranks are on one host when they share a boot and a network namespace: then they reach each other's sockets. */
-static uint64_t host_id(const struct snt_team *team)
-{
-	char boot[64] = "";
-	struct stat space = { 0 };
-	int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-	ssize_t got = fd < 0 ? 0 : read(fd, boot, sizeof(boot));
-
-	if (fd >= 0)
-		close(fd);
-	/* Where that cannot be read, each rank counts as a host of its own: two that are not on one host must not think so. */
-	if (got <= 0 || stat("/proc/self/ns/net", &space))
-		return (uint64_t)team->rank + 1;
-	return hash_bytes(hash_bytes(0xcbf29ce484222325ull, boot, (size_t)got), &space.st_ino, sizeof(space.st_ino));
-}
-
-static int add_preferred(struct snt_team *team, const char *name)
-{
-	uint32_t i = 0;
-
-	while (snti_transports[i] && strcmp(snti_transports[i]->name, name))
-		i++;
-	if (!snti_transports[i] || team->preferred_count == SNTI_PORTS_MAX)
-		return snti_fail(SNT_EINVAL, "no transport is named '%s'", name);
-	team->preferred[team->preferred_count++] = i;
-	return 0;
-}
-
-/* Several devices at once come before the transport that moves them, on all ranks alike; who has only one opens no rails. */
-static int add_rails(struct snt_team *team, const char *list, const char *name)
-{
-	const struct snti_transport *transport = snti_transport_find(name);
-
-	if (team->unasked || !transport || transport->within_host || !transport->devices || strstr(list, "rails"))
-		return 0;
-	team->unasked = &snti_rails_transport;
-	return add_preferred(team, snti_rails_transport.name);
-}
-
-static int prefer(struct snt_team *team, const char *list)
-{
-	char text[256], *save = NULL;
-
-	if (strlen(list) >= sizeof(text))
-		return snti_fail(SNT_EINVAL, "the list of transports is longer than %zu bytes", sizeof(text) - 1);
-	strcpy(text, list);
-	for (char *name = strtok_r(text, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
-		int status = add_rails(team, list, name);
-
-		if (!status)
-			status = add_preferred(team, name);
-		if (status)
-			return status;
-	}
-	return team->preferred_count ? 0 : snti_fail(SNT_EINVAL, "no transport may be used: SNT_TRANSPORTS is empty");
-}
+#include "collectives/ports.h"
 
 static int read_options(struct snt_team *team, struct snt_team_options *options)
 {
 	const struct snti_settings *settings = snti_settings();
+	struct snti_order order = { 0 };
 	int status;
 
 	team->timeout_ms = options->timeout_ms ? options->timeout_ms : settings->timeout_ms;
@@ -87,41 +23,13 @@ static int read_options(struct snt_team *team, struct snt_team_options *options)
 	if (!team->algorithms)
 		return snti_fail(SNT_ENOMEM, "no memory for a team");
 	status = snti_select_check(team->algorithms);
-	return status ? status : prefer(team, options->transports ? options->transports : settings->transports);
-}
-
-static int open_ports(struct snt_team *team, struct snti_card *mine, int local_only)
-{
-	struct snti_port_options options = { .secret = snti_exchange_secret(team->exchange), .local_only = local_only,
-					     .timeout_ms = team->timeout_ms };
-	int status = 0, last = 0;
-
-	for (uint32_t i = 0; i < team->preferred_count; i++) {
-		uint32_t index = team->preferred[i];
-
-		if (team->ports[index] || (snti_transports[index] == team->unasked && !snti_rails_wanted(local_only)))
-			continue;
-		status = snti_port_open(snti_transports[index], &options, &team->ports[index]);
-		if (!status)
-			status = team->ports[index]->ops->address(team->ports[index], &mine->addresses[index]);
-		/* What somebody asked for and cannot have is not passed over. */
-		if (status == SNT_EINVAL)
-			return status;
-		if (status)
-			last = status;
-		else
-			mine->ports |= 1u << index;
-	}
-	return mine->ports ? 0 : last;
-}
-
-static int check_cards(const struct snt_team *team)
-{
-	for (int r = 1; r < team->size; r++)
-		if (team->cards[r].choices != team->cards[0].choices)
-			return snti_fail(SNT_EMISMATCH, "rank %d has other algorithms or transports set than rank 0: "
-					 "SNT_ALGORITHMS and SNT_TRANSPORTS must be alike on all ranks", r);
-	return 0;
+	if (!status)
+		status = snti_order_read(options->transports ? options->transports : settings->transports, &order);
+	memcpy(team->preferred, order.index, sizeof(order.index));
+	team->preferred_count = order.count;
+	team->is_automatic = order.is_automatic;
+	team->unasked = order.rails_unasked ? &snti_rails_transport : NULL;
+	return status;
 }
 
 static void count_hosts(struct snt_team *team)
@@ -169,28 +77,6 @@ static void find_slice(struct snt_team *team)
 	}
 }
 
-/* Hosts first, so that a job on one host opens nothing to the network. */
-static int share_cards(struct snt_team *team, uint64_t deadline)
-{
-	struct snti_card mine = { .host = host_id(team) };
-	uint64_t *hosts = calloc(team->size, sizeof(*hosts));
-	int status, local = 1;
-
-	if (!hosts)
-		return snti_fail(SNT_ENOMEM, "no memory for %d ranks", team->size);
-	status = snti_exchange_allgather(team->exchange, &mine.host, hosts, sizeof(*hosts), deadline);
-	for (int r = 0; r < team->size; r++)
-		local &= hosts[r] == hosts[0];
-	free(hosts);
-	status = status ? status : open_ports(team, &mine, local);
-	if (status)
-		return status;
-	mine.choices = hash_bytes(1, team->algorithms, strlen(team->algorithms));
-	mine.choices = hash_bytes(mine.choices, team->preferred, team->preferred_count * sizeof(*team->preferred));
-	status = snti_exchange_allgather(team->exchange, &mine, team->cards, sizeof(mine), deadline);
-	return status ? status : check_cards(team);
-}
-
 static void set_patience(struct snt_team *team)
 {
 	const struct snti_settings *settings = snti_settings();
@@ -224,7 +110,7 @@ static int team_init(struct snt_team *team, struct snt_team_options *options)
 	team->conns = calloc(team->size, sizeof(*team->conns));
 	if (!team->cards || !team->conns)
 		return snti_fail(SNT_ENOMEM, "no memory for %d ranks", team->size);
-	status = share_cards(team, deadline);
+	status = snti_team_open_ports(team, deadline);
 	if (!status) {
 		count_hosts(team);
 		find_slice(team);

@@ -6,14 +6,14 @@
 #include "collectives/layout.h"
 #include "collectives/select.h"
 #include "transport/exchange.h"
+#include "transport/transport.h"
 
-#define SNTI_PORTS_MAX 8
+#define SNTI_PORTS_MAX SNTI_TRANSPORTS_MOST
 #define SNTI_RECENT 32           /* operations that snt_call() remembers; a power of two */
 
 /* What every rank tells every other at start-up. */
 struct snti_card {
 	uint64_t host;               /* alike for ranks on one host */
-	uint64_t choices;            /* hash of the settings that must agree */
 	uint32_t ports;              /* bit i: snti_transports[i] is open */
 	uint32_t reserved;
 	struct snti_address addresses[SNTI_PORTS_MAX];
@@ -40,6 +40,7 @@ struct snt_team {
 	struct snti_port *ports[SNTI_PORTS_MAX];   /* by index in snti_transports */
 	uint32_t preferred[SNTI_PORTS_MAX], preferred_count;
 	const struct snti_transport *unasked;      /* preferred though nobody named it: opened only where it makes sense */
+	int is_automatic;            /* nobody named transports: those are left out that no pair of ranks needs */
 	struct snti_card *cards;     /* by rank */
 	struct snti_conn **conns;    /* by rank; NULL until first use */
 	struct snti_link running;    /* operations, in the order in which they were started */

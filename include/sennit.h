@@ -132,7 +132,7 @@ struct snt_team_options {
 	 * moves now and then may last longer. Default SNT_TIMEOUT, 30 s. Start-up has a deadline
 	 * of its own, for all of it: SNT_STARTUP_TIMEOUT, 60 s. */
 	uint32_t timeout_ms;
-	const char *transports;          /* "shm,tcp": which, in order of preference; default SNT_TRANSPORTS */
+	const char *transports;          /* "shm,tcp": which, in order of preference; "auto"; default SNT_TRANSPORTS */
 	const char *algorithms;          /* choice of algorithms, see sennit(7); default SNT_ALGORITHMS */
 	/* 1: a thread of the team's own moves large operations that were started while the caller is
 	 * elsewhere, see sennit(7); -1: none; default SNT_PROGRESS_THREAD. Each rank as it likes. */

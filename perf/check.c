@@ -338,6 +338,9 @@ static uint64_t out_wrong(const struct rule *rule, const struct snti_perf_case *
 		return moved_wrong(rule, which->out, root, 0, which->count);
 	case SNT_SCATTER:
 		return moved_wrong(rule, which->out, root, mine, which->count);
+	case SNTI_PERF_LATENCY:
+	case SNTI_PERF_BANDWIDTH:
+		return moved_wrong(rule, which->out, (uint64_t)snti_perf_pair_other(which), 0, which->count);
 	default:
 		return moved_wrong(rule, which->out, (rank + ranks - 1) % ranks, 0, which->count);
 	}

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* measure.c - one collective at one size: memory, proof, warm-up, timed iterations.
  *
- * Every iteration starts behind a barrier that is not timed; its time is that of
- * the slowest rank.
+ * Every iteration of a collective starts behind a barrier that is not timed; its
+ * time is that of the slowest rank.
  */
 #include "perf/perf.h"
 
@@ -28,11 +28,15 @@ static const struct shape {
 	[SNT_SCATTER] = { ALL, ONE, 1, 0 },
 	[SNT_BARRIER] = { NONE, NONE, 0, 0 },
 	[SNTI_PERF_SENDRECV] = { ONE, ONE, 0, 0 },
+	[SNTI_PERF_LATENCY] = { ONE, ONE, 0, 0 },
+	[SNTI_PERF_BANDWIDTH] = { ONE, ONE, 0, 0 },
 };
 
 const char *snti_perf_kind_name(int kind)
 {
-	return kind == SNTI_PERF_SENDRECV ? "sendrecv" : snt_collective_name((enum snt_collective)kind);
+	static const char *const names[] = { "sendrecv", "latency", "bandwidth" };
+
+	return kind >= SNTI_PERF_SENDRECV ? names[kind - SNTI_PERF_SENDRECV] : snt_collective_name((enum snt_collective)kind);
 }
 
 int snti_perf_folds(int kind)
@@ -59,6 +63,8 @@ void snti_perf_shape(struct snti_perf_case *which, uint64_t bytes)
 	which->bytes = which->count * unit;
 	which->in_count = elements(which, shape->in, shape->in_at_root);
 	which->out_count = elements(which, shape->out, shape->out_at_root);
+	if (snti_perf_is_pair(which->kind))
+		snti_perf_pair_shape(which);
 }
 
 /* ---- memory -------------------------------------------------------------- */
@@ -153,6 +159,9 @@ static int make_ops(struct snt_team *team, const struct snti_perf_case *which, s
 {
 	int ranks = which->ranks, status;
 
+	if (snti_perf_is_pair(which->kind))
+		return snti_perf_pair_ops(team, which, ops);
+	ops->together = SNTI_PERF_WINDOW;
 	if (which->kind != SNTI_PERF_SENDRECV)
 		return add_op(team, which, which->kind, which->root, ops);
 	status = add_op(team, which, SNT_SEND, (which->rank + 1) % ranks, ops);
@@ -165,10 +174,17 @@ static int run_once(struct snti_perf_ops *ops)
 {
 	int status = 0;
 
-	for (int i = 0; i < ops->count && !status; i++)
+	int together = ops->count < ops->together ? ops->count : ops->together;
+
+	for (int i = 0; i < together && !status; i++)
 		status = snt_op_start(ops->op[i]);
-	for (int i = 0; i < ops->count && !status; i++)
+	for (int i = 0; i < together && !status; i++)
 		status = snt_op_wait(ops->op[i]);
+	for (int i = together; i < ops->count && !status; i++) {
+		status = snt_op_start(ops->op[i]);
+		if (!status)
+			status = snt_op_wait(ops->op[i]);
+	}
 	return status;
 }
 
@@ -182,9 +198,9 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static int time_once(struct snt_team *team, struct snti_perf_ops *ops, uint64_t *time)
+static int time_once(struct snt_team *team, const struct snti_perf_case *which, struct snti_perf_ops *ops, uint64_t *time)
 {
-	int status = snt_barrier(team);
+	int status = snti_perf_is_pair(which->kind) ? 0 : snt_barrier(team);
 	uint64_t start;
 
 	if (status)
@@ -196,7 +212,8 @@ static int time_once(struct snt_team *team, struct snti_perf_ops *ops, uint64_t 
 }
 
 /* Warms up, and says how many iterations fill the time that was asked for; all ranks agree. */
-static int warm_up(struct snt_team *team, const struct snti_perf_options *options, struct snti_perf_ops *ops, uint64_t *iterations)
+static int warm_up(struct snt_team *team, const struct snti_perf_options *options, const struct snti_perf_case *which,
+	struct snti_perf_ops *ops, uint64_t *iterations)
 {
 	uint64_t rounds = options->warmup, spent, slowest, ignored;
 	int status = 0;
@@ -207,7 +224,7 @@ static int warm_up(struct snt_team *team, const struct snti_perf_options *option
 	for (uint64_t i = 0; i < rounds && !status; i++) {
 		if (i == 1)
 			spent = now_ns();   /* the first one sets up connections */
-		status = time_once(team, ops, &ignored);
+		status = time_once(team, which, ops, &ignored);
 	}
 	*iterations = options->iterations;
 	if (status || *iterations)
@@ -268,13 +285,31 @@ void snti_perf_summarize(uint64_t *times, uint64_t count, struct snti_perf_row *
 	row->busbw = row->algbw * bus_factor(which->kind, which->ranks);
 }
 
+/* An iteration ends where the next begins: the clock is read once, as others do. */
+static int time_pair(const struct snti_perf_case *which, struct snti_perf_ops *ops, uint64_t *times, uint64_t count)
+{
+	uint64_t before = now_ns(), after, parts = snti_perf_pair_parts(which);
+	int status = 0;
+
+	for (uint64_t i = 0; i < count && !status; i++, before = after) {
+		status = run_once(ops);
+		after = now_ns();
+		times[i] = which->rank ? 0 : (after - before) / parts;
+	}
+	return status;
+}
+
 /* @times has room for twice @count. */
-static int time_all(struct snt_team *team, struct snti_perf_ops *ops, uint64_t *times, uint64_t count)
+static int time_all(struct snt_team *team, const struct snti_perf_case *which, struct snti_perf_ops *ops, uint64_t *times,
+	uint64_t count)
 {
 	int status = 0;
 
-	for (uint64_t i = 0; i < count && !status; i++)
-		status = time_once(team, ops, &times[i]);
+	if (snti_perf_is_pair(which->kind))
+		status = time_pair(which, ops, times, count);
+	else
+		for (uint64_t i = 0; i < count && !status; i++)
+			status = time_once(team, which, ops, &times[i]);
 	if (!status)
 		status = snt_allreduce(team, times, times + count, count, SNT_UINT64, SNT_MAX);
 	return status;
@@ -284,7 +319,7 @@ static int measure_time(struct snt_team *team, const struct snti_perf_options *o
 	struct snti_perf_row *row)
 {
 	uint64_t count = 0, *times;
-	int status = warm_up(team, options, ops, &count);
+	int status = warm_up(team, options, row->which, ops, &count);
 
 	if (status)
 		return status;
@@ -293,7 +328,7 @@ static int measure_time(struct snt_team *team, const struct snti_perf_options *o
 	times = calloc(count, 2 * sizeof *times);
 	if (!times)
 		return SNT_ENOMEM;
-	status = time_all(team, ops, times, count);
+	status = time_all(team, row->which, ops, times, count);
 	if (!status)
 		snti_perf_summarize(times + count, count, row);
 	free(times);

@@ -32,7 +32,7 @@ static const struct option_row {
 	{ "max", "BYTES", SIZE, FIELD(max), 0, (uint64_t)1 << 40, "last size [64M]" },
 	{ "factor", "N", NUMBER, FIELD(factor), 2, 1 << 20, "each size is N times the one before [4]" },
 	{ "sizes", "LIST", TEXT, FIELD(sizes), 0, 0, "these sizes instead, joined by commas" },
-	{ "transport", "LIST", TEXT, FIELD(transports), 0, 0, "shm, ucx, tcp, or several in order of preference" },
+	{ "transport", "LIST", TEXT, FIELD(transports), 0, 0, "shm, verbs, ucx, tcp, or several in order of preference" },
 	{ "algorithm", "NAME", TEXT, FIELD(algorithm), 0, 0,
 	  "an algorithm for what is measured, or the whole grammar of sennit(7)" },
 	{ "type", "TYPE", TYPE, FIELD(type), 0, 0, "type of the elements [float32]" },
@@ -60,7 +60,7 @@ static const struct option_row {
 enum { OPTIONS = sizeof table / sizeof table[0] };
 
 static const int kinds[] = { SNT_ALLREDUCE, SNT_REDUCE_SCATTER, SNT_ALLGATHER, SNT_BROADCAST, SNT_REDUCE,
-	SNT_ALLTOALL, SNT_GATHER, SNT_SCATTER, SNT_BARRIER, SNTI_PERF_SENDRECV };
+	SNT_ALLTOALL, SNT_GATHER, SNT_SCATTER, SNT_BARRIER, SNTI_PERF_SENDRECV, SNTI_PERF_LATENCY, SNTI_PERF_BANDWIDTH };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -82,7 +82,7 @@ static int help(void)
 	       "Measures collectives between ranks, and checks every result.\n\nWHAT is one of\n ");
 	for (int i = 0; i < KINDS; i++)
 		printf(" %s", snti_perf_kind_name(kinds[i]));
-	printf(" all\n\n");
+	printf(" all\nall: every collective and sendrecv; latency, bandwidth: between rank 0 and the last one\n\n");
 	for (int i = 0; i < OPTIONS; i++) {
 		char name[40];
 		snprintf(name, sizeof name, "--%s%s%s", table[i].name, table[i].argument ? " " : "",
@@ -197,9 +197,9 @@ static int read_kind(const char *name, struct snti_perf_options *options)
 	int found = 0;
 
 	for (int i = 0; i < KINDS; i++)
-		if (!strcmp(name, "all") || !strcmp(name, snti_perf_kind_name(kinds[i])))
+		if (!strcmp(name, snti_perf_kind_name(kinds[i])) || (!strcmp(name, "all") && !snti_perf_is_pair(kinds[i])))
 			options->kinds[kinds[i]] = found = 1;
-	return found ? 0 : usage("'%s' is no collective, nor sendrecv or all", name);
+	return found ? 0 : usage("'%s' is no collective, nor sendrecv, latency, bandwidth or all", name);
 }
 
 /* The sizes that are asked for: how many, or -1 when --sizes makes no sense. */
@@ -232,6 +232,19 @@ static int folds_any(const struct snti_perf_options *options)
 	return 0;
 }
 
+static int judge_kinds(const struct snti_perf_options *options)
+{
+	for (int kind = SNTI_PERF_SENDRECV; kind < SNTI_PERF_KINDS && !options->kinds[SNT_ALLREDUCE]; kind++) {
+		if (!options->kinds[kind])
+			continue;
+		if (options->ranks == 1)
+			return usage("%s needs two ranks at least", snti_perf_kind_name(kind));
+		if (options->overlap && snti_perf_is_pair(kind))
+			return usage("--overlap takes a collective or sendrecv");
+	}
+	return 0;
+}
+
 /* What the options say together. */
 static int judge(const struct snti_perf_options *options)
 {
@@ -250,9 +263,7 @@ static int judge(const struct snti_perf_options *options)
 	if (folds_any(options) && options->fold >= SNT_BAND && options->type >= SNT_FLOAT16)
 		return usage("--op %s takes integers only, and --type is %s", fold_name(options->fold),
 			type_name(options->type));
-	if (options->kinds[SNTI_PERF_SENDRECV] && !options->kinds[SNT_ALLREDUCE] && options->ranks == 1)
-		return usage("sendrecv needs two ranks at least");
-	return 0;
+	return judge_kinds(options);
 }
 
 /* ---- one rank ------------------------------------------------------------ */
@@ -295,7 +306,7 @@ static int say(int rank, const char *what, int status)
 
 static int has_both_buffers(int kind)
 {
-	return kind != SNT_BARRIER && kind != SNTI_PERF_SENDRECV;
+	return kind != SNT_BARRIER && kind < SNTI_PERF_SENDRECV;
 }
 
 /* 0, FAILED for wrong results, or the exit code behind an error, which ends the run in *@broken. */
@@ -345,9 +356,9 @@ static int run_kinds(struct snt_team *team, const struct snti_perf_options *opti
 	for (int i = 0; i < KINDS && !broken; i++) {
 		if (!options->kinds[kinds[i]])
 			continue;
-		if (kinds[i] == SNTI_PERF_SENDRECV && snt_team_size(team) < 2) {
+		if (kinds[i] >= SNTI_PERF_SENDRECV && snt_team_size(team) < 2) {
 			if (report)
-				printf("#\n# sendrecv needs two ranks at least\n");
+				printf("#\n# %s needs two ranks at least\n", snti_perf_kind_name(kinds[i]));
 			continue;
 		}
 		int result = run_kind(team, options, kinds[i], report, &broken);

@@ -5,8 +5,8 @@
 
 #include "include/sennit.h"
 
-/* Send to the next rank and receive from the previous one, beside the collectives. */
-enum { SNTI_PERF_SENDRECV = SNT_COLLECTIVE_COUNT, SNTI_PERF_KINDS };
+/* Beside the collectives: send to the next rank and receive from the previous one; messages between rank 0 and the last. */
+enum { SNTI_PERF_SENDRECV = SNT_COLLECTIVE_COUNT, SNTI_PERF_LATENCY, SNTI_PERF_BANDWIDTH, SNTI_PERF_KINDS };
 
 #define SNTI_PERF_TESTS UINT64_MAX
 
@@ -42,8 +42,10 @@ struct snti_perf_case {
 };
 #define SNTI_PERF_GUARD 64
 
-/* One operation, or the two of sendrecv. */
-struct snti_perf_ops { struct snt_op *op[2]; int count; };
+/* One operation; the two of sendrecv or latency; a window of messages and what comes back. The first @together are started
+ * at once, the others one after the other. */
+#define SNTI_PERF_WINDOW 64
+struct snti_perf_ops { struct snt_op *op[SNTI_PERF_WINDOW + 1]; int count, together; };
 
 struct snti_perf_row {
 	const struct snti_perf_case *which;
@@ -68,6 +70,15 @@ int snti_perf_measure(struct snt_team *team, const struct snti_perf_options *opt
 	struct snti_perf_case *which, struct snti_perf_row *row);
 /* Sets count, bytes, in_count and out_count from kind, type, root, rank, ranks and @bytes. */
 void snti_perf_shape(struct snti_perf_case *which, uint64_t bytes);
+
+/* pair.c: latency and bandwidth. */
+int snti_perf_is_pair(int kind);
+/* The other rank of the two, or -1 when this one takes no part. */
+int snti_perf_pair_other(const struct snti_perf_case *which);
+void snti_perf_pair_shape(struct snti_perf_case *which);
+int snti_perf_pair_ops(struct snt_team *team, const struct snti_perf_case *which, struct snti_perf_ops *ops);
+/* The time of an iteration is that of so many messages. */
+uint64_t snti_perf_pair_parts(const struct snti_perf_case *which);
 
 /* Sorts @times, in ns. */
 double snti_perf_median_us(uint64_t *times, uint64_t count);

@@ -7,6 +7,13 @@
 const struct snti_transport *wire;
 static const unsigned char secret[32] = "the secret of the conformance";
 
+uint64_t conformance_wait_ms(void)
+{
+	const char *text = getenv("CONFORMANCE_WAIT_MS");
+
+	return text ? strtoull(text, NULL, 10) : 20000;
+}
+
 int turn(struct pair *p)
 {
 	int did = 0;

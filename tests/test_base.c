@@ -181,7 +181,7 @@ static int expect_defaults(void)
 	const struct snti_settings *s = snti_settings();
 
 	return s->timeout_ms != 30000 || s->shm_slot != 65536 || s->log_level != 2 ||
-	       strcmp(s->transports, "shm,tcp") || s->shm_slots != 4;
+	       strcmp(s->transports, "auto") || s->shm_slots != 4;
 }
 
 static int expect_given(void)

@@ -66,6 +66,17 @@ static void arrive(const struct ucx_head *head, size_t head_size, const void *da
 	assert_int_equal(ucx_arrived(port[0], head, head_size, (void *)(uintptr_t)data, size, &param), UCS_OK);
 }
 
+/* The head in front of the data instead of beside it. */
+static void arrive_packed(const struct ucx_head *head, size_t head_size, const void *data, size_t size)
+{
+	char *bytes = malloc(head_size + size + 1);     /* of its own, so that reading past it is seen */
+
+	memcpy(bytes, head, head_size);
+	memcpy(bytes + head_size, data, size);
+	arrive(NULL, 0, bytes, head_size + size);
+	free(bytes);
+}
+
 static void strangers_are_not_heard(void **state)
 {
 	struct ucx_head head;
@@ -79,10 +90,13 @@ static void strangers_are_not_heard(void **state)
 		if (round & 1)
 			head.token = (token() & 0xffff) | (head.token & ~(uint64_t)0xffff);
 		arrive(&head, sizeof head, "stranger", 8);
+		arrive_packed(&head, sizeof head, "stranger", 8);
 	}
 	head = (struct ucx_head){ .token = token(), .type = UCX_BYE };
-	for (size_t size = 0; size < sizeof head; size++)
+	for (size_t size = 0; size < sizeof head; size++) {
 		arrive(&head, size, NULL, 0);
+		arrive_packed(&head, size, "", 0);
+	}
 	for (int i = 0; i < 100; i++)
 		turn();
 	assert_int_equal(conn[0]->status, 0);
@@ -155,7 +169,7 @@ static void messages_out_of_order_are_received_in_order(void **state)
 		struct ucx_head head = { .token = token(), .type = UCX_CHARGED, .lane = 9, .number = numbers[i] };
 		uint64_t word = numbers[i];
 
-		arrive(&head, sizeof head, &word, 8);
+		(i & 1 ? arrive : arrive_packed)(&head, sizeof head, &word, 8);
 	}
 	for (int i = 3; i < 6; i++)
 		assert_int_equal(snti_recv(conn[0], &recv[i]), 0);
@@ -163,6 +177,51 @@ static void messages_out_of_order_are_received_in_order(void **state)
 		assert_int_equal(recv[i].status, 0);
 		assert_int_equal(got[i], i);
 	}
+}
+
+static void await(const struct snti_xfer *xfer)
+{
+	uint64_t deadline = snti_deadline_ms(WAIT_MS);
+
+	while (xfer->status == SNT_BUSY) {
+		assert_false(snti_is_past(deadline));
+		turn();
+	}
+	assert_int_equal(xfer->status, 0);
+}
+
+/* Sends that nobody receives take the credit; then a send is not taken for a while, and announced in the end. */
+static void credit_is_awaited_but_not_for_ever(void **state)
+{
+	static char bytes[64];
+	struct ucx_conn *sender = (struct ucx_conn *)conn[1];
+	struct snti_xfer stalled[UCX_MESSAGES], other = { .data = bytes, .size = 8, .lane = 2 }, recv = other;
+	int refused = 0;
+
+	(void)state;
+	for (int i = 0; i < UCX_MESSAGES; i++) {
+		stalled[i] = (struct snti_xfer){ .data = bytes, .size = 8, .lane = 1 };
+		assert_int_equal(snti_send(conn[1], &stalled[i]), 0);
+	}
+	assert_int_equal(sender->credit_messages, 0);
+	assert_int_equal(snti_recv(conn[0], &recv), 0);
+	while (snti_send(conn[1], &other) == SNTI_AGAIN) {
+		assert_true(++refused < 1000);
+		turn();
+	}
+	assert_true(refused > 0);
+	assert_int_equal(sender->announcing, 1);
+	await(&recv);
+	/* One that is received returns credit, and the next send goes as before. */
+	for (int i = 0; i < UCX_MESSAGES; i++) {
+		recv = (struct snti_xfer){ .data = bytes, .size = 8, .lane = 1 };
+		assert_int_equal(snti_recv(conn[0], &recv), 0);
+		await(&recv);
+	}
+	for (int i = 0; i < 100; i++)
+		turn();
+	assert_int_equal(snti_send(conn[1], &stalled[0]), 0);
+	assert_true(sender->credit_messages > 0);
 }
 
 int main(void)
@@ -173,6 +232,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(more_than_the_credit_ends_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(more_messages_than_the_credit_end_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(messages_out_of_order_are_received_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(credit_is_awaited_but_not_for_ever, setup, teardown),
 	};
 	char text[200];
 

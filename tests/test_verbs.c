@@ -15,6 +15,7 @@ static struct mock_script *script;
 static const struct variant {
 	const char *name, *settings[6];
 	uint64_t seed;
+	int cm;
 } variants[] = {
 	{ .name = "at once" },
 	{ .name = "at random", .seed = 7919 },
@@ -22,12 +23,17 @@ static const struct variant {
 	  .settings = { "SNT_VERBS_ADAPTIVE=1", "SNT_VERBS_QPS=4", "SNT_VERBS_SPLIT=16K", "SNT_VERBS_BLOCK=16K" } },
 	{ .name = "everything registered, small messages in no buffer", .seed = 31,
 	  .settings = { "SNT_VERBS_REGISTER=0", "SNT_VERBS_QPS=8", "SNT_VERBS_EAGER=256" } },
+	{ .name = "connected through librdmacm", .seed = 65537, .settings = { "SNT_VERBS_CONNECT=cm" }, .cm = 1 },
 };
 
 static int run(const struct variant *variant)
 {
 	int failed;
 
+	if (variant->cm && !dlopen("tests/mock_verbs/.libs/librdmacm.so.1", RTLD_NOW | RTLD_LOCAL)) {
+		printf("# %s: left out, this build has no librdmacm\n", variant->name);
+		return 0;
+	}
 	for (int i = 0; variant->settings[i]; i++)
 		putenv((char *)(uintptr_t)variant->settings[i]);
 	script->seed = variant->seed;
@@ -36,7 +42,7 @@ static int run(const struct variant *variant)
 	failed = conformance_run(&snti_verbs_transport);
 	/* Credit is there so that no frame ever finds no buffer, and completions are counted before work is posted. */
 	if (script->rnr || script->overruns || script->remote_frames || !script->immediates || script->contexts || script->pds ||
-	    script->mrs || script->cqs || script->channels || script->srqs || script->qps || script->locked) {
+	    script->mrs || script->cqs || script->cm_ids || script->channels || script->srqs || script->qps || script->locked) {
 		printf("# %u sends without a buffer, %u overruns, %u frame queue pairs open to writes, %u immediates; left: %d devices, "
 		       "%d pds, %d mrs, %d cqs, %d channels, %d srqs, %d qps\n", script->rnr, script->overruns, script->remote_frames,
 		       script->immediates, script->contexts, script->pds, script->mrs, script->cqs, script->channels, script->srqs,

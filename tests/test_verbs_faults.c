@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* test_verbs_faults.c - what goes wrong with RDMA devices, on the mock: each ends in recovery or in an error that says what. */
+/* test_verbs_faults.c - on the mock: what messages are made of, and what goes wrong with devices, which ends in recovery or in an
+ * error that says what. */
 #include <dlfcn.h>
 #include <stdio.h>
 
@@ -92,6 +93,44 @@ static void talk_in_vain(struct pair *p, size_t size)
 	free(in);
 }
 
+/* ---- opcodes ------------------------------------------------------------ */
+
+/* What a message of @size each way takes: writes with immediate, other writes; and sends, at most. */
+static void takes(struct pair *p, size_t size, unsigned immediates, unsigned writes, unsigned sends)
+{
+	struct mock_script before = *script;
+
+	talk(p, size);
+	assert_int_equal(script->immediates - before.immediates, 2 * immediates);
+	assert_int_equal(script->writes - before.writes, 2 * writes);
+	if (script->sends - before.sends > 2 * sends)
+		fail_msg("%zu bytes each way took %u sends, not %u at most", size, script->sends - before.sends, 2 * sends);
+}
+
+/* Small ones are one send. Larger ones are asked for, and written with an immediate at the end of each piece: a block,
+ * or a queue pair's part of what is registered. */
+static void large_messages_are_written_with_immediate(void **state)
+{
+	struct pair *p = *state;
+
+	talk(p, 8);
+	takes(p, 8, 0, 0, 1);
+	takes(p, 8 << 10, 0, 0, 1);
+	takes(p, (8 << 10) + 1, 1, 0, 3);       /* request, announcement, and once in a while credit */
+	takes(p, 200 << 10, 4, 0, 6);
+	takes(p, LARGE, 2, 0, 3);
+}
+
+/* Where routes adapt, the data goes first, and the immediate behind it carries none. */
+static void the_immediate_goes_behind_where_routes_adapt(void **state)
+{
+	struct pair *p = *state;
+
+	for (int i = 0; i < 2; i++)
+		((struct verbs_port *)p->port[i])->device.unordered = 1;
+	takes(p, LARGE, 2, 2, 3);
+}
+
 /* ---- choice ------------------------------------------------------------- */
 
 static void opens(int device, unsigned gid)
@@ -139,6 +178,9 @@ static void what_cannot_be_opened_is_told(void **state)
 	script->port[0].state = IBV_PORT_DOWN;
 	refuses(SNT_EUNSUPPORTED, "active port");
 	script->port[0].state = IBV_PORT_ACTIVE;
+	script->iwarp = 1;
+	refuses(SNT_EUNSUPPORTED, "none of 1 RDMA devices");
+	script->iwarp = 0;
 	script->port[0].gid_count = 0;
 	refuses(SNT_EUNSUPPORTED, "GID");
 }
@@ -287,6 +329,35 @@ static void queues_grow_with_connections(void **state)
 		snti_port_close(p[0].port[k]);
 }
 
+static void a_shared_receive_queue_without_room_refuses(void **state)
+{
+	struct pair p[3];
+
+	(void)state;
+	script->max_srq_wr = 2 * VERBS_WINDOW;
+	memset(p, 0, sizeof(p));
+	open_ports(&p[0]);
+	for (int i = 0; i < 3; i++) {
+		memcpy(p[i].port, p[0].port, sizeof(p[i].port));
+		begin(&p[i], 0, (uint64_t)i, 0);
+		until(&p[i], p[i].conn[0]->status < 0 || p[i].conn[1]->status < 0 || is_up(&p[i]));
+		assert_int_equal(p[i].conn[0]->status < 0 || p[i].conn[1]->status < 0, i == 2);
+	}
+	expect_text("shared receive queue of mock0 holds 48 buffers");
+	/* Whoever leaves makes room. */
+	for (int k = 0; k < 2; k++) {
+		snti_conn_close(p[2].conn[k]);
+		snti_conn_close(p[1].conn[k]);
+	}
+	begin(&p[1], 0, 9, 0);
+	until(&p[1], is_up(&p[1]));
+	talk(&p[0], LARGE);
+	talk(&p[1], LARGE);
+	for (int k = 0; k < 2; k++)
+		snti_conn_close(p[1].conn[k]);
+	shut(&p[0]);
+}
+
 static void a_queue_pair_that_cannot_be_made_fails_both_sides(void **state)
 {
 	(void)state;
@@ -362,6 +433,34 @@ static void the_line_names_everything(void **state)
 	expect_text("look at link");
 	until(p, p->conn[1]->status < 0 && recv.status != SNT_BUSY);
 	assert_int_equal(recv.status, SNT_EPEER);
+}
+
+/* What a device does to a queue pair, or an administrator through it. */
+static void break_by_hand(struct pair *p)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_ERR };
+
+	for (int i = 0; i < 2; i++) {
+		struct verbs_link *link = ((struct verbs_conn *)p->conn[i])->rails;
+
+		assert_int_equal(verbs_calls.ibv_modify_qp(link->frames, &attr, IBV_QP_STATE), 0);
+		for (unsigned k = 0; k < link->qps; k++)
+			assert_int_equal(verbs_calls.ibv_modify_qp(link->data[k], &attr, IBV_QP_STATE), 0);
+	}
+}
+
+static void queue_pairs_set_to_error_fail_what_waits(void **state)
+{
+	struct pair *p = *state;
+	char in[8];
+	struct snti_xfer recv = message(in, 8, 2);
+
+	do_recv(p, 0, &recv);
+	talk(p, LARGE);
+	break_by_hand(p);
+	talk_in_vain(p, LARGE);
+	until(p, recv.status != SNT_BUSY);
+	assert_true(recv.status < 0);
 }
 
 static void queue_pairs_in_error_fail_what_waits(void **state)
@@ -459,20 +558,95 @@ static void a_port_that_stays_down_fails(void **state)
 	assert_int_equal(p->conn[0]->status, SNT_EPEER);
 }
 
+/* Port 1 fails with all that waits on it, and says which device; the other side learns that its peer is gone. */
+static void fails_port(struct pair *p, struct snti_xfer *waits, const char *text)
+{
+	int failed = 0;
+
+	for (int i = 0; i < 2000 && !failed; i++)
+		failed = wire->poll(p->port[1]) < 0;
+	assert_true(failed);
+	assert_int_equal(waits->status, SNT_EDEVICE);
+	assert_int_equal(p->conn[1]->status, SNT_EDEVICE);
+	expect_text("mock0");
+	expect_text(text);
+	for (int i = 0; i < 2000 && p->conn[0]->status >= 0; i++)
+		wire->poll(p->port[0]);
+	assert_true(p->conn[0]->status < 0);
+}
+
+static void a_device_that_breaks_fails_its_port(void **state)
+{
+	static const enum ibv_event_type types[] = { IBV_EVENT_DEVICE_FATAL, IBV_EVENT_CQ_ERR, IBV_EVENT_SRQ_ERR };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(types) / sizeof(*types); i++) {
+		unsigned char *in = malloc(LARGE);
+		struct snti_xfer recv = message(in, LARGE, 1);
+		void *pair;
+
+		fresh(&pair);
+		do_recv(pair, 1, &recv);
+		tell(types[i], NULL);
+		fails_port(pair, &recv, "event of the mock");
+		done_with(&pair);
+		free(in);
+	}
+}
+
+/* Some devices tell nothing: reading the queue just fails. */
 static void a_queue_that_overran_fails_its_port(void **state)
 {
 	struct pair *p = *state;
 	char in[8];
 	struct snti_xfer recv = message(in, 8, 1);
-	int failed = 0;
 
 	do_recv(p, 1, &recv);
-	tell(IBV_EVENT_DEVICE_FATAL, NULL);
-	for (int i = 0; i < 2000 && !failed; i++)
-		failed = wire->poll(p->port[1]) < 0;
-	assert_true(failed);
-	assert_int_equal(recv.status, SNT_EDEVICE);
-	expect_text("mock0");
+	((struct mock_cq *)(void *)((struct verbs_port *)p->port[1])->cq)->broken = 1;
+	fails_port(p, &recv, "completion queue");
+}
+
+/* Down and up again while large messages are on their way, many times: nothing is lost. */
+static void a_port_that_flaps_under_load_loses_nothing(void **state)
+{
+	struct pair *p = *state;
+	unsigned char *out = filled(LARGE, 9), *in = malloc(LARGE);
+
+	script->seed = 4242;
+	for (int i = 0; i < 12; i++) {
+		struct snti_xfer send = message(out, LARGE, 1), recv = message(in, LARGE, 1);
+
+		do_recv(p, 1, &recv);
+		do_send(p, 0, &send);
+		for (int k = 0; k < 7 * i; k++)
+			turn(p);
+		tell(IBV_EVENT_PORT_ERR, NULL);
+		for (int k = 0; k < 300; k++)
+			turn(p);
+		tell(IBV_EVENT_PORT_ACTIVE, NULL);
+		tell(IBV_EVENT_SM_CHANGE, NULL);
+		done(p, &send);
+		done(p, &recv);
+		assert_filled(in, LARGE, 9);
+		memset(in, 0, LARGE);
+	}
+	until(p, !((struct verbs_port *)p->port[0])->down_until && !((struct verbs_port *)p->port[1])->down_until);
+	free(out);
+	free(in);
+}
+
+/* Events that concern nobody, and those of queue pairs that are gone. */
+static void other_events_do_no_harm(void **state)
+{
+	struct pair *p = *state;
+
+	for (int type = IBV_EVENT_CQ_ERR; type <= IBV_EVENT_WQ_FATAL; type++)
+		if (type != IBV_EVENT_CQ_ERR && type != IBV_EVENT_SRQ_ERR && type != IBV_EVENT_DEVICE_FATAL && type != IBV_EVENT_QP_FATAL &&
+		    type != IBV_EVENT_QP_REQ_ERR && type != IBV_EVENT_QP_ACCESS_ERR && type != IBV_EVENT_PORT_ERR)
+			tell((enum ibv_event_type)type, NULL);
+	for (int i = 0; i < 600; i++)
+		turn(p);
+	talk(p, LARGE);
 }
 
 static void an_event_of_a_queue_pair_fails_its_connection(void **state)
@@ -508,11 +682,17 @@ static int find_mock(void)
 	return 1;
 }
 
-int main(void)
+/* "device" uses the system's libibverbs and what devices there are, for what can be done to those. */
+int main(int argc, char **argv)
 {
+	const struct CMUnitTest on_devices[] = {
+		cmocka_unit_test_setup_teardown(queue_pairs_set_to_error_fail_what_waits, setup, teardown),
+	};
 #define alone(test) cmocka_unit_test_setup_teardown(test, plain, plain_end)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, done_with)
 	const struct CMUnitTest tests[] = {
+		paired(large_messages_are_written_with_immediate),
+		paired(the_immediate_goes_behind_where_routes_adapt),
 		alone(the_best_port_and_address_are_chosen),
 		alone(what_cannot_be_opened_is_told),
 		alone(other_networks_are_not_reached),
@@ -521,18 +701,25 @@ int main(void)
 		paired(freed_memory_is_not_taken_for_new),
 		alone(a_full_queue_refuses_and_leaves_the_others_alone),
 		alone(queues_grow_with_connections),
+		alone(a_shared_receive_queue_without_room_refuses),
 		alone(a_queue_pair_that_cannot_be_made_fails_both_sides),
 		alone(one_line_says_what_a_completion_means),
 		paired(the_line_names_everything),
 		paired(queue_pairs_in_error_fail_what_waits),
+		paired(queue_pairs_set_to_error_fail_what_waits),
 		alone(a_large_message_survives_no_broken_queue_pair),
 		paired(a_port_that_flaps_does_no_harm),
 		paired(a_port_that_stays_down_fails),
+		alone(a_device_that_breaks_fails_its_port),
 		paired(a_queue_that_overran_fails_its_port),
+		paired(a_port_that_flaps_under_load_loses_nothing),
+		paired(other_events_do_no_harm),
 		paired(an_event_of_a_queue_pair_fails_its_connection),
 	};
 
 	setenv("SNT_LOG", "0", 0);
 	wire = &snti_verbs_transport;
+	if (argc > 1 && !strcmp(argv[1], "device"))
+		return cmocka_run_group_tests_name("verbs faults on devices", on_devices, NULL, NULL);
 	return find_mock() ? cmocka_run_group_tests_name("verbs faults", tests, NULL, NULL) : 1;
 }

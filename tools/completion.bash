@@ -15,7 +15,8 @@ _sennit_values()
 	--type) echo int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 bfloat16 float32 float64 ;;
 	--op) echo sum product min max average band bor bxor land lor lxor ;;
 	--scenario) "$1" nccl-check --list 2>/dev/null | sed 's/ .*//' ;;
-	--version) echo 8 9 10 11 12 ;;
+	--kind) echo net profiler tuner ;;
+	--version) echo 4 5 6 8 9 10 11 12 ;;
 	--transport) echo shm tcp shm,tcp tcp,shm ;;
 	--algorithm) [[ " $_sennit_collectives " != *" $4 "* ]] || "$1" plan "$4" 2>/dev/null ;;
 	esac
@@ -44,7 +45,7 @@ _sennit()
 	elif [[ $word == -* ]]; then
 		words=$("$sennit" "$command" --help 2>/dev/null | grep -oE -- '^  --[a-z-]+')
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "$command" = perf ]; then
-		words="$_sennit_collectives sendrecv all"
+		words="$_sennit_collectives sendrecv latency bandwidth all"
 	elif [ "$COMP_CWORD" -eq 2 ] && [ "$command" = plan ]; then
 		words=$_sennit_collectives
 	fi

@@ -42,11 +42,38 @@ static void show_libraries(void)
 			       snti_transports[i]->library(text, sizeof text) ? "cannot be used: " : "", text);
 }
 
+/* What the automatic order would do between this host and another like it, or what was named instead. */
+static void show_order(void)
+{
+	struct snti_order order;
+	char text[300];
+
+	if (snti_order_read(snti_settings()->transports, &order))
+		return;
+	printf("order       ");
+	for (uint32_t i = 0; i < order.count; i++) {
+		const struct snti_transport *one = snti_transports[order.index[i]];
+
+		if (!order.is_automatic || !one->offers || !one->offers(text, sizeof text))
+			printf(" %s", one->name);
+	}
+	printf("%s\n", order.is_automatic ? "" : "; as SNT_TRANSPORTS says");
+	for (uint32_t i = 0; order.is_automatic && i < order.count; i++) {
+		const struct snti_transport *one = snti_transports[order.index[i]];
+		int lacks = one->offers && one->offers(text, sizeof text);
+
+		if (!one->offers)
+			printf("  %-10s %s\n", one->name, one->within_host ? "between ranks of one host" : "between hosts that have nothing else");
+		else
+			printf("  %-10s %s%s\n", one->name, lacks ? "left out: " : "between hosts: ", text);
+	}
+}
+
 static void show_rdma(void)
 {
 	struct snti_rdma rdma;
 
-	snti_rdma_look(&rdma);
+	snti_rdma_look(&rdma, "");
 	if (rdma.active)
 		printf("rdma         %s; %d active ports\n", rdma.first, rdma.active);
 	else
@@ -72,6 +99,7 @@ static void show_build(void)
 		printf(" %s", snti_transports[i]->name);
 	putchar('\n');
 	show_libraries();
+	show_order();
 	printf("cpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
 	show_features();
 	show_rdma();

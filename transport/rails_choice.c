@@ -10,18 +10,9 @@
 #define DEVICES 64
 #define SLOWEST 8                 /* a network for management is not worth what it may disturb */
 
-/* The first preferred transport that knows its devices. */
+/* The others have not been tried yet. */
 static const struct snti_transport *find_under(void)
 {
-	char list[256], *save = NULL;
-
-	snprintf(list, sizeof(list), "%s", snti_settings()->transports);
-	for (char *name = strtok_r(list, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
-		const struct snti_transport *transport = snti_transport_find(name);
-
-		if (transport && transport != &snti_rails_transport && !transport->within_host && transport->devices)
-			return transport;
-	}
 	return &snti_tcp_transport;
 }
 

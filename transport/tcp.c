@@ -183,7 +183,7 @@ static int tcp_arm(struct snti_port *base)
 
 const struct snti_transport snti_tcp_transport = {
 	.name = "tcp",
-	.slice = (size_t)8 << 20,       /* each asks for leave first, and system calls want to be long */
+	.slice = (size_t)2 << 20,       /* system calls want to be long, and what both sides have on the way to stay in caches */
 	.port_size = sizeof(struct tcp_port),
 	.conn_size = sizeof(struct tcp_conn),
 	.devices = tcp_devices,

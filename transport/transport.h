@@ -25,6 +25,10 @@ struct snti_memory {
 	char *base;
 	size_t size;
 	int fd;                 /* a sealed memfd */
+	/* Of a GPU, which the processor must not touch: only what a transport has pinned travels, and nothing is folded. */
+	int is_gpu;
+	int dmabuf;             /* with it: a descriptor, used while pin runs, that has base at offset; -1: the driver is asked */
+	uint64_t offset;
 };
 
 /* How a message travels. The caller fills in the first part and leaves all of
@@ -34,7 +38,7 @@ struct snti_xfer {
 	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
-	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; else NULL */
+	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; both: if a GPU's; else NULL */
 	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
 	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with
 	 * arriving_left arriving[i] fold operand[i]. operand may equal data. */
@@ -62,6 +66,7 @@ struct snti_port_options {
 	int local_only;                 /* loopback suffices: all ranks are on this host */
 	uint32_t timeout_ms;            /* for how long the team waits while nothing moves; 0: the system's own limits */
 	const char *device;             /* the address is of this device alone; NULL: of all that may be used */
+	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
 };
 
@@ -100,6 +105,9 @@ struct snti_transport {
 	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
 	 * missing. Unset: it loads nothing. */
 	int  (*library)(char *text, size_t size);
+	/* Whether the automatic order takes it between hosts: 0 and with what in @text, or SNT_EUNSUPPORTED and why not.
+	 * Loads nothing where there is no hardware for it. Unset: where it reaches, it is taken. */
+	int  (*offers)(char *text, size_t size);
 	/* What may be used here, the preferred ones first: how many were written, at most @most, or a failure. Unset:
 	 * one device without a name. */
 	int  (*devices)(struct snti_device *devices, int most);
@@ -126,7 +134,10 @@ struct snti_transport {
 	 * completed before is still delivered. */
 	void (*hang_up)(struct snti_conn *conn);
 
-	/* Let the device know memory before it is used; unset: nothing to do. */
+	/* Whether pin takes memory of GPUs on this port, tried out: 0, or SNT_EUNSUPPORTED and why in @text. Unset: no. */
+	int  (*gpus)(struct snti_port *port, char *text, size_t size);
+	/* Let the device know memory before it is used, by one thread at a time; unset: nothing to do. Memory is unpinned
+	 * before it is freed, when no message uses it. */
 	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
 	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
 
@@ -148,6 +159,15 @@ extern const struct snti_transport snti_rails_transport;
 /* Whether several devices are to be used at once without anybody naming the rails transport. */
 int snti_rails_wanted(int local_only);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
+
+#define SNTI_TRANSPORTS_MOST 8
+/* Indices in snti_transports, the preferred one first. */
+struct snti_order { int is_automatic, rails_unasked; uint32_t count, index[SNTI_TRANSPORTS_MOST]; };
+/* From a list as SNT_TRANSPORTS has it; "auto" stands for all, of which those are left out that offer nothing. */
+int snti_order_read(const char *list, struct snti_order *order) SNT_CHECK_RESULT;
+/* Whether this host has an RDMA device; a look at a folder, which tests may change. */
+int snti_has_rdma(void);
+extern const char *snti_rdma_folder;
 
 /* Allocating wrappers: make, open; NULL or a failure leaves nothing behind. */
 int  snti_port_open(const struct snti_transport *transport, const struct snti_port_options *options,

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
-#define CONTROL_EVERY 256         /* polls: the control connections only tell who is gone */
+#define CONTROL_EVERY 2048        /* polls: the control connections only tell who is gone, and looking is a system call */
 #define IDLE_EVERY 16
 #define CLOSE_MS 1000
 #define CONTROL_EAGER 4096
@@ -68,6 +68,21 @@ static int open_worker(struct ucx_port *port)
 	return watch(port, fd) ? snti_fail(SNT_EDEVICE, "ucx: cannot watch the worker: %m") : 0;
 }
 
+static int open_context(struct ucx_port *port, const struct snti_port_options *options)
+{
+	struct ucx_fabric fabric;
+	char text[200];
+	int status = ucx_context(options, &port->context, text, sizeof text);
+
+	if (status)
+		return snti_fail(status, "ucx: %s", text);
+	if (!options->beyond_tcp)
+		return 0;
+	ucx_fabric_of(port->context, &fabric);
+	port->kinds = fabric.kinds;
+	return fabric.kinds ? 0 : snti_fail(SNT_EUNSUPPORTED, "ucx: UCX finds only tcp between hosts");
+}
+
 static int ucx_open(struct snti_port *base, const struct snti_port_options *options)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
@@ -79,7 +94,7 @@ static int ucx_open(struct snti_port *base, const struct snti_port_options *opti
 	if (!status)
 		status = open_control(port, options);
 	if (!status)
-		status = ucx_context(options, &port->context);
+		status = open_context(port, options);
 	return status ? status : open_worker(port);
 }
 
@@ -187,19 +202,27 @@ static int ucx_address(struct snti_port *base, struct snti_address *mine)
 	struct ucx_port *port = (struct ucx_port *)base;
 	int status = port->control->ops->address(port->control, mine);
 
-	if (!status)
-		memcpy(mine->bytes, UCX_NAME, sizeof UCX_NAME - 1);
-	return status;
+	if (status)
+		return status;
+	memcpy(mine->bytes, UCX_NAME, sizeof UCX_NAME - 1);
+	memcpy(mine->bytes + TCP_PLACE_BYTES, &port->kinds, sizeof port->kinds);
+	return 0;
 }
 
 static int ucx_reaches(struct snti_port *base, const struct snti_address *theirs)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
 	struct snti_address control;
+	uint64_t kinds;
 
+	memcpy(&kinds, theirs->bytes + TCP_PLACE_BYTES, sizeof kinds);
+	if (port->kinds && !(port->kinds & kinds))
+		return SNT_EUNSUPPORTED;
 	ucx_control_address(theirs, &control);
 	return port->control->ops->reaches(port->control, &control);
 }
+
+_Static_assert(TCP_PLACE_BYTES + sizeof(uint64_t) <= SNTI_ADDRESS_BYTES, "an address has to fit");
 
 const struct snti_transport snti_ucx_transport = {
 	.name = "ucx",
@@ -207,6 +230,7 @@ const struct snti_transport snti_ucx_transport = {
 	.port_size = sizeof(struct ucx_port),
 	.conn_size = sizeof(struct ucx_conn),
 	.library = ucx_library,
+	.offers = ucx_offers,
 	.open = ucx_open,
 	.close = ucx_close,
 	.poll = ucx_poll,

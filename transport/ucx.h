@@ -15,7 +15,9 @@
 #include "transport/transport.h"
 
 #define UCX_MESSAGES 256          /* unmatched charged messages, and as many announced ones, per conn */
-#define UCX_HEADS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
+#define UCX_SLOTS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
+#define UCX_SMALL 160             /* bytes of a message that are copied behind their head */
+#define UCX_PACKED 8000           /* bytes of a message that UCX copies behind its head, into one of its buffers */
 #define UCX_CHUNK 256
 #define UCX_BUCKETS 64
 #define UCX_NONE UINT32_MAX
@@ -25,7 +27,7 @@
 /* The functions used of libucp, by their names without ucp_. */
 #define UCX_FUNCTIONS(X) \
 	X(am_data_release) X(am_recv_data_nbx) X(am_send_nbx) X(cleanup) X(config_modify) X(config_read) \
-	X(config_release) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
+	X(config_release) X(context_print_info) X(dt_create_generic) X(dt_destroy) X(ep_close_nbx) X(ep_create) X(ep_flush_nbx) \
 	X(get_version) X(get_version_string) X(init_version) X(request_check_status) X(request_free) X(worker_arm) X(worker_create) X(worker_destroy) \
 	X(worker_get_address) X(worker_get_efd) X(worker_progress) X(worker_release_address) \
 	X(worker_set_am_recv_handler)
@@ -40,18 +42,31 @@ extern struct ucx_functions ucx;
 
 enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT };
 
-/* Goes in front of every active message. Not of messages: greet and matched carry bytes and messages of credit
+/* Goes with every active message: as its header, or in front of data that is short. Not of messages: greet and matched carry bytes and messages of credit
  * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. */
 struct ucx_head {
 	uint64_t token, lane, fingerprint;
 	uint32_t number, type;
 };
 
+/* What UCX reads until the request of a send is done: the head, and then how the data follows it. */
+struct ucx_slot {
+	struct ucx_head head;
+	union { char small[UCX_SMALL]; ucp_dt_iov_t parts[2]; };
+};
+
 /* Over the control connection, before the worker's address. */
 struct ucx_hello { uint64_t magic, token; uint32_t version, address_size; };
 
+/* UCX's transports over fabrics that a context uses. */
+struct ucx_fabric {
+	uint64_t kinds;                 /* a bit for each by its name's hash: peers that have none in common talk by tcp */
+	char names[120];
+};
+
 struct ucx_port {
 	struct snti_port base;
+	uint64_t kinds;                 /* only peers that share one are reached; 0: all are */
 	struct snti_port *control;
 	ucp_context_h context;
 	ucp_worker_h worker;
@@ -93,15 +108,15 @@ struct ucx_wire {
 	ucs_status_t broken;            /* what the endpoint's error handler was told */
 	size_t outstanding;             /* requests that UCX will call back for */
 	uint32_t free_count;
-	uint16_t free[UCX_HEADS];
-	struct ucx_head heads[UCX_HEADS];
+	uint16_t free[UCX_SLOTS];
+	struct ucx_slot slots[UCX_SLOTS];
 };
 
 /* In UCX's request, where it leaves room for us. */
 struct ucx_request {
 	struct ucx_wire *wire;
 	struct snti_xfer *xfer;         /* NULL: nobody waits for it */
-	struct ucx_head *head;
+	struct ucx_slot *slot;
 	int verdict;                    /* what the peer has said of it before UCX was done */
 };
 
@@ -130,6 +145,7 @@ struct ucx_conn {
 	struct snti_link early;         /* came before an earlier number */
 	uint32_t next_number, expected;
 	size_t credit_bytes, credit_messages, most_bytes, most_messages;
+	unsigned refused;               /* sends not taken since credit came last */
 	size_t announcing;
 	size_t owed_bytes, owed_messages;
 	size_t eager;
@@ -148,7 +164,13 @@ static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 /* ucx_library.c */
 int ucx_library(char *text, size_t size);
 int ucx_load(void);
-int ucx_context(const struct snti_port_options *options, ucp_context_h *context);
+/* Why there is none is in @text. */
+int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size);
+
+/* ucx_offers.c */
+int ucx_offers(char *text, size_t size);
+void ucx_fabric_of(ucp_context_h context, struct ucx_fabric *fabric);
+void ucx_read_fabric(char *listing, struct ucx_fabric *fabric);     /* cuts @listing up */
 
 /* ucx_connect.c */
 int ucx_connect(struct snti_conn *conn, const struct snti_address *theirs);

@@ -29,6 +29,7 @@ const struct snti_transport snti_ucx_transport = {
 	.port_size = sizeof(struct snti_port),
 	.conn_size = sizeof(struct snti_conn),
 	.library = library,
+	.offers = library,
 	.open = refuse,
 	.close = nothing,
 };

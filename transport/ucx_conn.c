@@ -60,9 +60,9 @@ static int make_wire(struct ucx_conn *conn)
 	snti_list_init(&wire->link);
 	wire->port = ucx_port_of(conn);
 	wire->conn = conn;
-	for (uint32_t i = 0; i < UCX_HEADS; i++)
+	for (uint32_t i = 0; i < UCX_SLOTS; i++)
 		wire->free[i] = (uint16_t)i;
-	wire->free_count = UCX_HEADS;
+	wire->free_count = UCX_SLOTS;
 	status = get_token(wire);
 	if (status)
 		free(wire);

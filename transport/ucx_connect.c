@@ -8,7 +8,7 @@
 #include "transport/ucx.h"
 
 #define MAGIC UINT64_C(0x78637569746e7300)       /* as a number, so that another byte order is seen */
-#define VERSION 1
+#define VERSION 2                 /* 1 had other sizes of UCX's queues and segments */
 #define ADDRESS_MOST (64 << 10)
 #define CONTROL_NAME "sntitcp"
 
@@ -24,17 +24,17 @@ void ucx_control_address(const struct snti_address *address, struct snti_address
 		memcpy(control->bytes, CONTROL_NAME, sizeof UCX_NAME - 1);
 }
 
-static int begin(struct ucx_conn *conn, const struct snti_address *mine, const struct snti_address *theirs)
+static int begin(struct ucx_conn *conn, const struct snti_address *where, int calls)
 {
 	struct ucx_port *port = ucx_port_of(conn);
 	struct snti_address address;
 	int status = ucx_conn_init(conn);
 
-	ucx_control_address(theirs ? theirs : mine, &address);
+	ucx_control_address(where, &address);
 	if (!status && port->control->ops->reaches(port->control, &address))
 		status = snti_fail(SNT_EUNSUPPORTED, "ucx: the address of rank %d makes no sense", conn->base.peer);
 	if (!status)
-		status = snti_conn_open(port->control, theirs ? NULL : &address, theirs ? &address : NULL, conn->base.ident,
+		status = snti_conn_open(port->control, calls ? NULL : &address, calls ? &address : NULL, conn->base.ident,
 					conn->base.peer, &conn->control);
 	if (status)
 		ucx_fail(conn, status);
@@ -43,12 +43,12 @@ static int begin(struct ucx_conn *conn, const struct snti_address *mine, const s
 
 int ucx_connect(struct snti_conn *base, const struct snti_address *theirs)
 {
-	return begin((struct ucx_conn *)base, NULL, theirs);
+	return begin((struct ucx_conn *)base, theirs, 1);
 }
 
 int ucx_accept(struct snti_conn *base, const struct snti_address *mine)
 {
-	return begin((struct ucx_conn *)base, mine, NULL);
+	return begin((struct ucx_conn *)base, mine, 0);
 }
 
 /* ---- step by step --------------------------------------------------------- */

@@ -125,7 +125,36 @@ static void prefer(ucp_config_t *config, const char *name, const char *value)
 		snti_log(SNT_LOG_DEBUG, "ucx: this version does not know %s", variable);
 }
 
-int ucx_context(const struct snti_port_options *options, ucp_context_h *context)
+/* UCX 1.13 wants the name without its transport, later ones with it; what a version does not know it takes and leaves. */
+static void prefer_of_tcp(ucp_config_t *config, const char *name, const char *value)
+{
+	char whole[64];
+
+	snprintf(whole, sizeof whole, "TCP_%s", name);
+	prefer(config, name, value);
+	prefer(config, whole, value);
+}
+
+static int is_set(const char *variable)
+{
+	return getenv(variable) != NULL;
+}
+
+/* Where its own choice costs much, measured in docs/performance.md. Both sides have to agree on these; they do, as they
+ * are of one version of this transport. */
+static void prefer_speed(ucp_config_t *config)
+{
+	/* A small message and our head in the queue itself, without a buffer beside it. */
+	if (!is_set("UCX_POSIX_FIFO_ELEM_SIZE") && !is_set("UCX_SYSV_FIFO_ELEM_SIZE"))
+		prefer(config, "MM_FIFO_ELEM_SIZE", "256");
+	/* As much for each system call as a socket has; what is sent at once has to fit into what is read at once. */
+	if (!is_set("UCX_TCP_TX_SEG_SIZE") && !is_set("UCX_TCP_RX_SEG_SIZE")) {
+		prefer_of_tcp(config, "TX_SEG_SIZE", "64K");
+		prefer_of_tcp(config, "RX_SEG_SIZE", "512K");
+	}
+}
+
+int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size)
 {
 	ucp_params_t params = {
 		.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_REQUEST_SIZE | UCP_PARAM_FIELD_NAME,
@@ -136,18 +165,22 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context)
 	ucp_config_t *config;
 	ucs_status_t status = ucx.config_read(NULL, NULL, &config);
 
-	if (status != UCS_OK)
-		return snti_fail(SNT_EINVAL, "ucx: the UCX_ variables cannot be read: %s", ucx.status_string(status));
+	if (status != UCS_OK) {
+		snprintf(text, size, "the UCX_ variables cannot be read: %s", ucx.status_string(status));
+		return SNT_EINVAL;
+	}
 	/* Folds take the bytes in order. */
 	prefer(config, "MAX_EAGER_LANES", "1");
 	/* Else shared memory does not count where a peer may die. */
 	prefer(config, "MM_ERROR_HANDLING", "y");
+	prefer_speed(config);
 	/* On one host nothing is to be reached from outside; but who chose transports may mean a card's loop. */
 	if (options->local_only && !getenv("UCX_TLS"))
 		prefer(config, "NET_DEVICES", "lo");
 	status = ucx.init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, context);
 	ucx.config_release(config);
-	if (status != UCS_OK)
-		return snti_fail(SNT_EDEVICE, "ucx: no context: %s (UCX_TLS, UCX_NET_DEVICES)", ucx.status_string(status));
-	return 0;
+	if (status == UCS_OK)
+		return 0;
+	snprintf(text, size, "no context: %s (UCX_TLS, UCX_NET_DEVICES)", ucx.status_string(status));
+	return SNT_EDEVICE;
 }

@@ -258,6 +258,7 @@ static void on_matched(struct ucx_conn *conn, const struct ucx_head *head)
 	}
 	conn->credit_bytes += head->lane;
 	conn->credit_messages += head->fingerprint;
+	conn->refused = 0;
 }
 
 static struct snti_xfer *find_sending(struct ucx_conn *conn, uint32_t number)
@@ -265,7 +266,7 @@ static struct snti_xfer *find_sending(struct ucx_conn *conn, uint32_t number)
 	snti_list_each(link, &conn->sending) {
 		struct snti_xfer *xfer = snti_container(link, struct snti_xfer, link);
 
-		if (((struct ucx_request *)xfer->private)->head->number == number)
+		if (((struct ucx_request *)xfer->private)->slot->head.number == number)
 			return xfer;
 	}
 	return NULL;
@@ -314,20 +315,29 @@ static struct ucx_wire *find_wire(const struct ucx_port *port, uint64_t token)
 	return wire && wire->token == token ? wire : NULL;
 }
 
+/* Takes the head from where it travels; 0: there is none. */
+static int unpack(struct arrival *arrival, struct ucx_head *head, const void *bytes, size_t size)
+{
+	if (!size && !arrival->is_descriptor && arrival->size >= sizeof *head) {
+		bytes = arrival->data;
+		arrival->data = (char *)arrival->data + sizeof *head;
+		arrival->size -= size = sizeof *head;
+	}
+	if (size != sizeof *head)
+		return 0;
+	__builtin_memcpy(head, bytes, sizeof *head);
+	return 1;
+}
+
 /* What carries no wire's token is a stranger's, or for one that has ended: dropped. */
 ucs_status_t ucx_arrived(void *arg, const void *bytes, size_t head_size, void *data, size_t size,
 			 const ucp_am_recv_param_t *param)
 {
 	struct ucx_head head;
 	struct arrival arrival = { &head, data, size, (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0, 0 };
-	struct ucx_wire *wire = NULL;
-	struct ucx_conn *conn;
+	struct ucx_wire *wire = unpack(&arrival, &head, bytes, head_size) ? find_wire(arg, head.token) : NULL;
+	struct ucx_conn *conn = wire ? wire->conn : NULL;
 
-	if (head_size == sizeof head) {
-		__builtin_memcpy(&head, bytes, sizeof head);
-		wire = find_wire(arg, head.token);
-	}
-	conn = wire ? wire->conn : NULL;
 	if (conn && conn->base.status >= 0 && !conn->dying)
 		dispatch(conn, &arrival);
 	else if (wire && !conn && head.type == UCX_BYE)

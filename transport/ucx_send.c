@@ -3,15 +3,17 @@
 #include "base/log.h"
 #include "transport/ucx.h"
 
-/* UCX reads it until the request is done. NULL: more answers than the peer's credit allows questions. */
-static struct ucx_head *head_get(struct ucx_wire *wire)
+#define PATIENCE 64               /* a receiver that is at it returns credit within a few polls */
+
+/* NULL: more answers than the peer's credit allows questions. */
+static struct ucx_slot *slot_get(struct ucx_wire *wire)
 {
-	return wire->free_count ? &wire->heads[wire->free[--wire->free_count]] : NULL;
+	return wire->free_count ? &wire->slots[wire->free[--wire->free_count]] : NULL;
 }
 
-static void head_put(struct ucx_wire *wire, struct ucx_head *head)
+static void slot_put(struct ucx_wire *wire, struct ucx_slot *slot)
 {
-	wire->free[wire->free_count++] = (uint16_t)(head - wire->heads);
+	wire->free[wire->free_count++] = (uint16_t)(slot - wire->slots);
 }
 
 /* While another conn hangs up this one only takes note: the text of the failure that ends both is to stay. */
@@ -35,38 +37,57 @@ static void on_sent(void *made, ucs_status_t status, void *user_data)
 
 	(void)user_data;
 	wire->outstanding--;
-	if (request->head->type == UCX_ANNOUNCED && wire->conn)
+	if (request->slot->head.type == UCX_ANNOUNCED && wire->conn)
 		wire->conn->announcing--;
-	head_put(wire, request->head);
+	slot_put(wire, request->slot);
 	if (xfer)
 		ucx_finish(wire->conn, xfer, ucx_verdict(wire->conn, request, status));
 	ucx.request_free(made);
 }
 
-/* 0: done; SNT_BUSY: on_sent will be called; else the conn failed. */
-static int post(struct ucx_conn *conn, struct ucx_head *head, struct snti_xfer *xfer)
+/* UCX is quick with what lies in one piece, and a receiver with what begins with its head. What UCX would cut, and a
+ * rendezvous, has its head as a header, which travels behind the data. */
+static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snti_xfer *xfer)
 {
-	struct ucx_wire *wire = conn->wire;
 	ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
-		.flags = head->type == UCX_ANNOUNCED ? UCP_AM_SEND_FLAG_RNDV : 0,
+		.flags = slot->head.type == UCX_ANNOUNCED ? UCP_AM_SEND_FLAG_RNDV : 0,
 		.memory_type = UCS_MEMORY_TYPE_HOST,
 		.cb.send = on_sent,
 	};
-	struct ucx_request *request = ucx.am_send_nbx(wire->ep, UCX_AM_ID, head, sizeof *head, xfer ? xfer->data : NULL,
-						      xfer ? xfer->size : 0, &param);
+	const size_t head = sizeof slot->head, size = xfer ? xfer->size : 0;
+
+	if (!size || param.flags || size > UCX_PACKED)
+		return ucx.am_send_nbx(wire->ep, UCX_AM_ID, &slot->head, head, xfer ? xfer->data : NULL, size, &param);
+	param.flags = UCP_AM_SEND_FLAG_EAGER;
+	if (size <= UCX_SMALL) {
+		__builtin_memcpy(slot->small, xfer->data, size);
+		return ucx.am_send_nbx(wire->ep, UCX_AM_ID, NULL, 0, &slot->head, head + size, &param);
+	}
+	slot->parts[0] = (ucp_dt_iov_t){ &slot->head, head };
+	slot->parts[1] = (ucp_dt_iov_t){ xfer->data, size };
+	param.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
+	param.datatype = ucp_dt_make_iov();
+	return ucx.am_send_nbx(wire->ep, UCX_AM_ID, NULL, 0, slot->parts, 2, &param);
+}
+
+/* 0: done; SNT_BUSY: on_sent will be called; else the conn failed. */
+static int post(struct ucx_conn *conn, struct ucx_slot *slot, struct snti_xfer *xfer)
+{
+	struct ucx_wire *wire = conn->wire;
+	struct ucx_request *request = give(wire, slot, xfer);
 
 	wire->unflushed = 1;
 	if (UCS_PTR_IS_PTR(request)) {
-		*request = (struct ucx_request){ .wire = wire, .xfer = xfer, .head = head };
+		*request = (struct ucx_request){ .wire = wire, .xfer = xfer, .slot = slot };
 		wire->outstanding++;
-		if (head->type == UCX_ANNOUNCED)
+		if (slot->head.type == UCX_ANNOUNCED)
 			conn->announcing++;
 		if (xfer)
 			xfer->private = request;
 		return SNT_BUSY;
 	}
-	head_put(wire, head);
+	slot_put(wire, slot);
 	if (request && conn->base.status >= 0)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: cannot send to rank %d: %s", conn->base.peer,
 					 ucx.status_string(UCS_PTR_STATUS(request))));
@@ -75,21 +96,28 @@ static int post(struct ucx_conn *conn, struct ucx_head *head, struct snti_xfer *
 
 int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t a, uint64_t b)
 {
-	struct ucx_head *head = head_get(conn->wire);
+	struct ucx_slot *slot = slot_get(conn->wire);
 	int status;
 
-	if (!head)
+	if (!slot)
 		return ucx_nonsense(conn, "more than it may");
-	*head = (struct ucx_head){ .token = conn->peer_token, .lane = a, .fingerprint = b, .number = number, .type = type };
-	status = post(conn, head, NULL);
+	slot->head = (struct ucx_head){ .token = conn->peer_token, .lane = a, .fingerprint = b, .number = number, .type = type };
+	status = post(conn, slot, NULL);
 	return status == SNT_BUSY ? 0 : status;
+}
+
+/* Announcing costs a small message a round trip and the receiver an answer, so that it never catches up: credit that is
+ * on its way is waited for a little. What it waits behind may be messages that nobody receives, so not for ever. */
+static int is_worth_waiting(struct ucx_conn *conn, size_t size)
+{
+	return size <= conn->most_bytes / 4 && conn->refused++ < PATIENCE;
 }
 
 int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct ucx_conn *conn = (struct ucx_conn *)base;
 	int charged = xfer->size <= conn->credit_bytes && conn->credit_messages, status;
-	struct ucx_head *head;
+	struct ucx_slot *slot;
 
 	if (base->status == SNT_BUSY)
 		return SNTI_AGAIN;
@@ -97,18 +125,18 @@ int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", base->peer));
 	if (base->status)
 		return base->status;
-	if (conn->dying || (!charged && conn->announcing == UCX_MESSAGES))
+	if (conn->dying || (!charged && (is_worth_waiting(conn, xfer->size) || conn->announcing == UCX_MESSAGES)))
 		return SNTI_AGAIN;
-	head = head_get(conn->wire);
-	if (!head)
+	slot = slot_get(conn->wire);
+	if (!slot)
 		return SNTI_AGAIN;
-	*head = (struct ucx_head){ .token = conn->peer_token, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
+	slot->head = (struct ucx_head){ .token = conn->peer_token, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
 		.number = conn->next_number++, .type = charged ? UCX_CHARGED : UCX_ANNOUNCED };
 	if (charged) {
 		conn->credit_bytes -= xfer->size;
 		conn->credit_messages--;
 	}
-	status = post(conn, head, xfer);
+	status = post(conn, slot, xfer);
 	if (status == SNT_BUSY) {
 		ucx_take(conn, xfer, &conn->sending);
 		return 0;

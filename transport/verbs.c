@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs.c - the verbs transport: its port, opened on one device. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +14,7 @@
 #include "base/settings.h"
 #include "transport/tcp.h"
 
-#define SRQ_MOST (1024 * VERBS_WINDOW)
+#define SRQ_MOST (1024 * VERBS_SLAB)
 #define CLOSE_MS 1000
 
 static int refused(const struct verbs_port *port, const char *what)
@@ -69,14 +70,16 @@ static int open_works(struct verbs_port *port)
 /* One socket a peer, for the conversation beside the queue pairs. */
 static int open_side(struct verbs_port *port, const struct snti_port_options *options)
 {
-	int status = snti_port_open(&snti_tcp_transport, options, &port->side);
+	int fd, status = snti_port_open(&snti_tcp_transport, options, &port->side);
 
+	if (!status)
+		status = verbs_cm_open(port, &fd);
 	if (status)
 		return status;
 	((struct tcp_port *)port->side)->narrow = 1;
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (port->epoll < 0 || watch(port, port->side->wake_fd, 0, 0) || watch(port, port->channel->fd, 1, 1) ||
-	    watch(port, port->device.context->async_fd, 2, 1))
+	    watch(port, port->device.context->async_fd, 2, 1) || (fd >= 0 && watch(port, fd, 3, 1)))
 		return refused(port, "epoll");
 	port->base.wake_fd = port->epoll;
 	return 0;
@@ -117,6 +120,7 @@ static void verbs_close(struct snti_port *base)
 		verbs_hang_up(&snti_container(port->conns.next, struct verbs_conn, link)->base);
 	verbs_drain(port, CLOSE_MS);
 	snti_port_close(port->side);
+	verbs_cm_close(port);
 	if (port->srq)
 		verbs_calls.ibv_destroy_srq(port->srq);
 	if (port->cq)
@@ -140,6 +144,7 @@ const struct snti_transport snti_verbs_transport = {
 	.slice = (size_t)1 << 20,       /* the receiver asks for each; below, packets are all there is to fill */
 	.port_size = sizeof(struct verbs_port),
 	.conn_size = sizeof(struct verbs_conn),
+	.offers = verbs_offers,
 	.open = verbs_open,
 	.close = verbs_close,
 	.poll = verbs_poll,
@@ -149,6 +154,9 @@ const struct snti_transport snti_verbs_transport = {
 	.connect = verbs_connect,
 	.accept = verbs_accept,
 	.hang_up = verbs_hang_up,
+	.gpus = verbs_gpus,
+	.pin = verbs_pin,
+	.unpin = verbs_unpin,
 	.send = verbs_send,
 	.recv = verbs_recv,
 	.flush = verbs_flush,

@@ -11,11 +11,16 @@
 #ifndef TRANSPORT_VERBS_H
 #define TRANSPORT_VERBS_H
 
+#include <endian.h>
 #include <infiniband/verbs.h>
 
 #include "transport/transport.h"
 
 #define VERBS_QPS 8               /* data queue pairs of a conn, at most */
+#define VERBS_RETRIES 7
+#define VERBS_RNR_RETRIES 6       /* 7 would mean for ever; credit keeps it from happening at all */
+#define VERBS_COOKIE 16
+#define VERBS_PKEYS 8             /* partitions that a port tells its peers */
 #define VERBS_SLOTS 64            /* requests for data that one side may have open: bits of a frame's masks */
 /* A slot may be asked for again before the device has said that what was written for it has arrived. */
 #define VERBS_JOBS (VERBS_SLOTS + VERBS_QPS * VERBS_DATA_SENDS)
@@ -23,6 +28,7 @@
 #define VERBS_DEPTH 4             /* ... of them for one message that lands in blocks */
 #define VERBS_WINDOW 24           /* frames sent and not looked at; the shared receive queue has a buffer for each */
 #define VERBS_RESERVE 2           /* ... of them only for giving credit back */
+#define VERBS_SLAB (VERBS_WINDOW + 1)   /* receive buffers for each conn: one beyond its credit may wait to be posted again */
 #define VERBS_SMALL 256           /* bytes of a small cell for a message that came before its receive */
 #define VERBS_SMALLS 256
 #define VERBS_BIGS 8
@@ -48,9 +54,14 @@
 	X(ibv_get_cq_event) X(ibv_ack_cq_events) X(ibv_create_srq) X(ibv_destroy_srq) X(ibv_create_qp) X(ibv_modify_qp) \
 	X(ibv_destroy_qp) X(ibv_wc_status_str) X(ibv_event_type_str) X(ibv_fork_init)
 
+/* Those that an older libibverbs may lack: NULL then. */
+#define VERBS_OPTIONAL_CALLS(X) \
+	X(ibv_query_pkey) X(ibv_query_ece) X(ibv_set_ece) X(ibv_reg_dmabuf_mr)
+
 struct verbs_calls {
 #define VERBS_CALL(name) __typeof__(name) *name;
 	VERBS_CALLS(VERBS_CALL)
+	VERBS_OPTIONAL_CALLS(VERBS_CALL)
 #undef VERBS_CALL
 };
 extern struct verbs_calls verbs_calls;
@@ -75,15 +86,19 @@ struct verbs_device {
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
 	struct ibv_gid_entry gid;
+	unsigned keys;                  /* P_Keys that may be used, and their places in the port's table */
+	uint16_t key[VERBS_PKEYS], key_index[VERBS_PKEYS];
 };
 
 #define VERBS_GID_TEXT 64
 
 /* Opens the best active port that the settings allow. */
 int verbs_device_open(struct verbs_device *device);
+int verbs_offers(char *text, size_t size);
 /* Reads state and GID again. 0, or SNT_EDEVICE when the port is not active or has no GID that may be used. */
 int verbs_device_refresh(struct verbs_device *device);
 void verbs_device_close(struct verbs_device *device);
+uint32_t verbs_device_mbps(const struct verbs_device *device);
 const char *verbs_gid_text(const union ibv_gid *gid, char text[VERBS_GID_TEXT]);
 int verbs_gid_is_ipv4(const union ibv_gid *gid);
 
@@ -108,16 +123,30 @@ struct verbs_request {
 	uint32_t qp, parts;             /* the data queue pair of the first part; the next ones take the others */
 };
 
+/* Enhancements of a queue pair that devices agree on (ECE). vendor 0: none. */
+struct verbs_ece { uint32_t vendor, options, mask; };
+
 /* What each side tells the other before its queue pairs are connected, over the tcp conn. */
 struct verbs_card {
 	char magic[8];
-	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, zero;
+	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, level, traffic, rate, cm_port;
 	uint32_t qp[VERBS_QPS], psn[VERBS_QPS];
+	uint32_t key[VERBS_PKEYS];      /* partitions, the preferred ones first; 0 ends them */
+	struct verbs_ece ece[1 + VERBS_QPS];    /* frames, then data */
 	unsigned char gid[16];
+	unsigned char cookie[VERBS_COOKIE];     /* by which the accepting side knows requests through librdmacm */
 };
 
 enum verbs_word { VERBS_READY = 1, VERBS_BYE };
-struct verbs_note { uint64_t word, frames, pieces; };
+/* With READY the enhancements that the accepting side has settled on. */
+struct verbs_note { uint64_t word, frames, pieces; struct verbs_ece ece[1 + VERBS_QPS]; uint32_t zero; };
+
+/* How a conn's packets travel: what both cards come to. */
+struct verbs_path {
+	enum ibv_mtu mtu;
+	uint16_t key_index;
+	uint8_t level, traffic, rate;
+};
 
 /* ---- memory ------------------------------------------------------------- */
 
@@ -129,6 +158,7 @@ struct verbs_region {
 	size_t size;
 	unsigned users;
 	int remote;                     /* the peer may write */
+	int pinned;                     /* by the caller, who unpins it */
 	struct ibv_mr *mr;
 };
 
@@ -143,6 +173,8 @@ struct verbs_blocks {
 struct verbs_port;
 struct verbs_conn;
 struct verbs_link;
+struct verbs_cm;
+struct rdma_cm_id;
 
 /* A posted work request. Its index and generation are the wr_id. */
 struct verbs_work {
@@ -166,6 +198,9 @@ struct verbs_link {
 	unsigned qps;
 	int slab;                       /* has buffers in the shared receive queue */
 	unsigned inline_size;
+	struct rdma_cm_id *ids[1 + VERBS_QPS];  /* where librdmacm connects them */
+	uint32_t asked[1 + VERBS_QPS];  /* the peer's queue pair that a request named */
+	unsigned connecting;            /* not connected yet */
 	unsigned out[1 + VERBS_QPS];    /* posted and not completed */
 	uint64_t done;                  /* when a lingering one ends at the latest */
 };
@@ -215,6 +250,11 @@ struct verbs_conn {
 	struct snti_conn *side;
 	struct verbs_card mine, theirs;
 	struct verbs_note note, heard;
+	struct verbs_path path;
+	int calls;                      /* this side connects, the other accepts */
+	int by_cm;                      /* the queue pairs are connected through librdmacm */
+	int told_ready;
+	int reduces;                    /* it connects its queue pairs when the other has settled on enhancements */
 	struct snti_xfer side_send, side_recv;
 	int side_lost;                  /* a status: the peer is gone, once all that it sent has been looked at */
 	int bye, over;                  /* the peer said so; and all that it sent is here */
@@ -262,6 +302,7 @@ struct verbs_port {
 	struct snti_port base;
 	struct verbs_device device;
 	struct snti_port *side;
+	struct verbs_cm *cm;            /* NULL: queue pairs are connected directly */
 	int epoll, failed;
 	int hurry;                      /* the next poll looks at everything */
 	int drained;                    /* the last one left no completion behind */
@@ -274,8 +315,10 @@ struct verbs_port {
 	unsigned srq_most;
 
 	size_t stride;                  /* of receive buffers and frame buffers */
-	struct verbs_slab *slabs;       /* VERBS_WINDOW receive buffers each, one slab for each conn */
+	struct verbs_slab *slabs;       /* VERBS_SLAB receive buffers each, one slab for each conn */
 	unsigned slab_count, idle_slabs;
+	unsigned used_count;            /* receive buffers that are to be posted again */
+	uint64_t used[VERBS_BATCH];
 
 	struct verbs_blocks sending, landing;
 	size_t block;
@@ -284,7 +327,7 @@ struct verbs_port {
 	unsigned idle_frames;
 	unsigned char frame_stack[64];
 
-	struct snti_link regions;
+	struct snti_link regions, pins;
 	unsigned region_count;
 	uint64_t shared_changes;
 
@@ -306,23 +349,59 @@ static inline struct verbs_port *verbs_port_of(const struct verbs_conn *conn)
 	return (struct verbs_port *)conn->base.port;
 }
 
+/* ---- short, and on the way of every message ------------------------------ */
+
+/* To and from the wire's byte order. */
+static inline void verbs_frame_swap(struct verbs_frame *frame)
+{
+	frame->window = htole16(frame->window);
+	frame->smalls = htole16(frame->smalls);
+	frame->bigs = htole16(frame->bigs);
+	frame->lane = htole64(frame->lane);
+	frame->fingerprint = htole64(frame->fingerprint);
+	frame->size = htole64(frame->size);
+	frame->number = htole64(frame->number);
+	frame->taken = htole64(frame->taken);
+	frame->requests = htole64(frame->requests);
+}
+
+static inline char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer)
+{
+	return port->slabs[buffer / VERBS_SLAB].base + buffer % VERBS_SLAB * port->stride;
+}
+
+static inline struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane)
+{
+	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
+}
+
 /* verbs_memory.c */
 int  verbs_memory_open(struct verbs_port *port);
 void verbs_memory_close(struct verbs_port *port);
 struct ibv_mr *verbs_register(struct verbs_port *port, void *base, size_t size, int access);  /* NULL: errno */
 int  verbs_slab_add(struct verbs_port *port);                   /* a conn's receive buffers are posted */
 int  verbs_place_post(struct verbs_conn *conn, unsigned qp);    /* for one immediate */
-int  verbs_slab_post(struct verbs_port *port, uint64_t buffer); /* one of them, again */
-char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer);
+void verbs_slab_post(struct verbs_port *port);                  /* those that are used, again */
 int  verbs_block_take(struct verbs_blocks *blocks);             /* -1: none */
 void verbs_block_give(struct verbs_blocks *blocks, int block);
 /* NULL: through blocks, then. @memory: the allocation, if known. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote);
+void verbs_region_drop(struct verbs_port *port, struct verbs_region *region);
 void verbs_region_put(struct verbs_port *port, struct verbs_region *region);
+
+/* verbs_pin.c: memory that the caller pins, of hosts and of GPUs */
+int  verbs_gpus(struct snti_port *port, char *text, size_t size);
+int  verbs_pin(struct snti_port *port, struct snti_memory *memory);
+void verbs_unpin(struct snti_port *port, struct snti_memory *memory);
+struct verbs_region *verbs_pinned(struct verbs_port *port, const void *data, size_t size);     /* NULL: it is not */
+/* 0, or why a message of a GPU's memory cannot travel. */
+int  verbs_gpu_check(struct verbs_conn *conn, const struct snti_xfer *xfer);
 
 /* verbs_link.c: queue pairs, and what is posted to them */
 int  verbs_link_make(struct verbs_conn *conn);
 int  verbs_link_connect(struct verbs_conn *conn);
+/* What is the same, whoever found the path. */
+void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, struct ibv_qp_attr *attr);
 /* From here on neither side writes into the other's memory for this conn. */
 void verbs_link_stop_data(struct verbs_link *link);
 void verbs_link_destroy(struct verbs_link *link);               /* NULL is allowed */
@@ -347,6 +426,13 @@ int  verbs_accept(struct snti_conn *conn, const struct snti_address *mine);
 int  verbs_side(struct verbs_conn *conn);                       /* one step; how much happened */
 void verbs_say_bye(struct verbs_conn *conn);
 
+/* verbs_path.c */
+int  verbs_path_keys(struct verbs_device *device);              /* reads the P_Key table */
+void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card);
+int  verbs_path_agree(struct verbs_conn *conn);
+struct verbs_ece verbs_path_ece(struct ibv_qp *qp);             /* what its device offers, or has settled on */
+void verbs_path_enhance(const struct verbs_conn *conn, struct ibv_qp *qp, unsigned index);
+
 /* verbs_conn.c */
 int  verbs_conn_prepare(struct verbs_conn *conn);               /* all memory it will need */
 void verbs_conn_init(struct verbs_conn *conn);
@@ -356,17 +442,16 @@ void verbs_fail(struct verbs_conn *conn, int status);
 int  verbs_nonsense(struct verbs_conn *conn, const char *what);
 void verbs_conclude(struct verbs_conn *conn);                   /* when a peer that left has nothing more on its way */
 void verbs_hang_up(struct snti_conn *conn);
-struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane);
 struct snti_xfer *verbs_find(struct snti_link *list, uint64_t number);
 void verbs_wants_output(struct verbs_conn *conn);
 
 /* verbs_output.c: frames */
-void verbs_frame_swap(struct verbs_frame *frame);              /* to and from the wire's byte order */
-void verbs_request_swap(struct verbs_request *request);
+void verbs_request_swap(struct verbs_request *request);        /* to and from the wire's byte order */
 int  verbs_send(struct snti_conn *conn, struct snti_xfer *xfer);
 int  verbs_flush(struct snti_conn *conn);
 int  verbs_control(struct verbs_conn *conn, const struct verbs_message *message);
 int  verbs_kick(struct verbs_conn *conn);                       /* how much went out */
+int  verbs_owes_much(const struct verbs_conn *conn);
 
 /* verbs_write.c: the sender's side of large messages */
 int  verbs_on_request(struct verbs_conn *conn, const struct verbs_message *message);

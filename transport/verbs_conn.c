@@ -67,11 +67,6 @@ int verbs_conn_prepare(struct verbs_conn *conn)
 	return 0;
 }
 
-struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane)
-{
-	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
-}
-
 struct snti_xfer *verbs_find(struct snti_link *list, uint64_t number)
 {
 	snti_list_each(link, list) {
@@ -101,7 +96,8 @@ void verbs_take(struct verbs_conn *conn, struct snti_xfer *xfer, struct snti_lin
 
 void verbs_finish(struct verbs_conn *conn, struct snti_xfer *xfer, int status)
 {
-	verbs_region_put(verbs_port_of(conn), xfer->private);
+	if (xfer->private)
+		verbs_region_put(verbs_port_of(conn), xfer->private);
 	xfer->private = NULL;
 	snti_list_remove(&xfer->link);
 	conn->waiting--;

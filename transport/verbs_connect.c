@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_connect.c - the conversation over the tcp conn: who is there, which queue pairs, ready, good-bye. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <endian.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "base/settings.h"
 #include "transport/tcp.h"
 
-#define MAGIC "sntverb1"
+#define MAGIC "sntverb2"
 
 /* The address as it travels. */
 struct verbs_place {
@@ -23,7 +24,8 @@ struct verbs_place {
 
 _Static_assert(sizeof(struct verbs_place) <= SNTI_ADDRESS_BYTES, "an address has to fit");
 _Static_assert(sizeof(struct verbs_frame) == 56 && sizeof(struct verbs_request) == 48, "frames go over the wire as they are");
-_Static_assert(sizeof(struct verbs_card) == 8 + 4 * (10 + 2 * VERBS_QPS) + 16, "a card has no gaps");
+#define CARD_NUMBERS ((offsetof(struct verbs_card, gid) - offsetof(struct verbs_card, qps)) / 4)
+_Static_assert(sizeof(struct verbs_card) == 8 + 4 * CARD_NUMBERS + 16 + VERBS_COOKIE && sizeof(struct verbs_note) == 136, "they have no gaps");
 
 static void fill_in(const struct verbs_device *device, struct verbs_place *place)
 {
@@ -86,6 +88,7 @@ int verbs_connect(struct snti_conn *base, const struct snti_address *theirs)
 	int status;
 
 	verbs_conn_init(conn);
+	conn->calls = 1;
 	if (verbs_reaches(base->port, theirs))
 		status = snti_fail(SNT_EUNSUPPORTED, "verbs: the address of rank %d is not of this network", base->peer);
 	else
@@ -131,9 +134,24 @@ static int listen_for(struct verbs_conn *conn, void *data, size_t size)
 	return status == SNTI_AGAIN ? SNT_EPROTOCOL : status;
 }
 
+static void ece_swap(struct verbs_ece *ece)
+{
+	for (int i = 0; i < 1 + VERBS_QPS; i++)
+		ece[i] = (struct verbs_ece){ htole32(ece[i].vendor), htole32(ece[i].options), htole32(ece[i].mask) };
+}
+
 static int say_note(struct verbs_conn *conn, enum verbs_word word)
 {
-	conn->note = (struct verbs_note){ htole64(word), htole64(conn->frames_sent), htole64(conn->pieces_sent) };
+	const struct verbs_link *link = conn->rails;
+
+	conn->note = (struct verbs_note){ .word = htole64(word), .frames = htole64(conn->frames_sent),
+		.pieces = htole64(conn->pieces_sent) };
+	if (word == VERBS_READY) {
+		conn->note.ece[0] = verbs_path_ece(link->frames);
+		for (unsigned i = 0; i < conn->qps; i++)
+			conn->note.ece[1 + i] = verbs_path_ece(link->data[i]);
+		ece_swap(conn->note.ece);
+	}
 	return say(conn, &conn->note, sizeof(conn->note));
 }
 
@@ -151,23 +169,12 @@ static void card_swap(struct verbs_card *card)
 {
 	uint32_t *number = &card->qps;
 
-	for (int i = 0; i < 10 + 2 * VERBS_QPS; i++)
+	for (size_t i = 0; i < CARD_NUMBERS; i++)
 		number[i] = htole32(number[i]);
-}
-
-static uint32_t path_mtu(const struct verbs_device *device)
-{
-	uint64_t wanted = snti_settings()->verbs_mtu;
-	uint32_t mtu = (uint32_t)device->attr.active_mtu;
-
-	while (wanted && mtu > IBV_MTU_256 && (UINT64_C(128) << mtu) > wanted)
-		mtu--;
-	return mtu;
 }
 
 static int write_card(struct verbs_conn *conn)
 {
-	const struct verbs_device *device = &verbs_port_of(conn)->device;
 	const struct verbs_link *link = conn->rails;
 	struct verbs_card *card = &conn->mine;
 	int status = snti_random(card, sizeof(*card));   /* nobody guesses the packets' first numbers */
@@ -182,14 +189,11 @@ static int write_card(struct verbs_conn *conn)
 	card->smalls = VERBS_SMALLS;
 	card->bigs = VERBS_BIGS;
 	card->eager = (uint32_t)snti_settings()->verbs_eager;
-	card->mtu = path_mtu(device);
-	card->lid = device->attr.lid;
-	card->zero = 0;
 	for (unsigned i = 0; i < VERBS_QPS; i++) {
 		card->qp[i] = i < link->qps ? link->data[i]->qp_num : 0;
 		card->psn[i] &= 0xffffff;
 	}
-	memcpy(card->gid, device->gid.gid.raw, sizeof(card->gid));
+	verbs_path_offer(conn, card);
 	return 0;
 }
 
@@ -198,16 +202,15 @@ static int read_card(struct verbs_conn *conn)
 	struct verbs_card *card = &conn->theirs;
 
 	card_swap(card);
-	if (memcmp(card->magic, MAGIC, sizeof(card->magic)) || card->qps < 1 || card->qps > VERBS_QPS || card->mtu < IBV_MTU_256 ||
-	    card->mtu > IBV_MTU_4096 || card->window <= VERBS_RESERVE || card->window > UINT16_MAX || card->smalls > UINT16_MAX ||
-	    card->bigs > UINT16_MAX)
+	if (memcmp(card->magic, MAGIC, sizeof(card->magic)) || card->qps < 1 || card->qps > VERBS_QPS ||
+	    card->window <= VERBS_RESERVE || card->window > UINT16_MAX || card->smalls > UINT16_MAX || card->bigs > UINT16_MAX)
 		return snti_fail(SNT_EPROTOCOL, "verbs: rank %d describes queue pairs that make no sense", conn->base.peer);
 	conn->qps = card->qps < conn->mine.qps ? card->qps : conn->mine.qps;
 	conn->eager = card->eager < conn->mine.eager ? card->eager : conn->mine.eager;
 	conn->window = card->window;
 	conn->smalls = card->smalls;
 	conn->bigs = card->bigs;
-	return 0;
+	return verbs_path_agree(conn);
 }
 
 /* ---- steps -------------------------------------------------------------- */
@@ -234,6 +237,14 @@ static int offer(struct verbs_conn *conn)
 }
 
 /* Ready only after the queue pairs are: what came before would be lost and repeated after a timeout. */
+static int get_ready(struct verbs_conn *conn)
+{
+	int status = conn->by_cm ? 0 : verbs_link_connect(conn);
+
+	conn->told_ready = 1;
+	return status ? status : say_note(conn, VERBS_READY);
+}
+
 static int agree(struct verbs_conn *conn)
 {
 	int status;
@@ -242,10 +253,10 @@ static int agree(struct verbs_conn *conn)
 		return 0;               /* our card is on its way from where it stands */
 	card_swap(&conn->mine);
 	status = read_card(conn);
-	if (!status)
-		status = verbs_link_connect(conn);
-	if (!status)
-		status = say_note(conn, VERBS_READY);
+	if (!status && conn->by_cm)
+		status = verbs_cm_connect(conn);
+	else if (!status && !conn->reduces)
+		status = get_ready(conn);
 	if (!status)
 		status = listen_for(conn, &conn->heard, sizeof(conn->heard));
 	conn->phase = VERBS_READYING;
@@ -256,6 +267,14 @@ static int come_up(struct verbs_conn *conn)
 {
 	if (le64toh(conn->heard.word) != VERBS_READY)
 		return snti_fail(SNT_EPEER, "verbs: rank %d has hung up", conn->base.peer);
+	if (conn->reduces) {
+		int status;
+
+		ece_swap(conn->heard.ece);
+		status = get_ready(conn);
+		if (status)
+			return status;
+	}
 	conn->phase = VERBS_UP;
 	conn->base.status = 0;
 	verbs_port_of(conn)->setting_up--;
@@ -280,12 +299,26 @@ static int late(struct verbs_conn *conn)
 	return 1;
 }
 
+/* Through librdmacm queue pairs are connected one by one; ready is who has them all. */
+static int catch_up(struct verbs_conn *conn)
+{
+	int status = 0;
+
+	if (conn->phase == VERBS_READYING && conn->by_cm && !conn->rails->connecting && !conn->told_ready)
+		status = get_ready(conn);
+	if (status)
+		verbs_fail(conn, status);
+	return status;
+}
+
 int verbs_side(struct verbs_conn *conn)
 {
 	int status;
 
-	if (conn->base.status < 0 || conn->bye || conn->side_lost || !conn->side)
+	if (conn->base.status < 0 || conn->bye || conn->side_lost || !conn->side || catch_up(conn))
 		return 0;
+	if (conn->phase == VERBS_READYING && conn->by_cm && !conn->told_ready && conn->side_recv.status >= 0)
+		return late(conn);
 	if (conn->phase == VERBS_CALLING ? conn->side->status == SNT_BUSY : conn->side_recv.status == SNT_BUSY)
 		return late(conn);
 	status = conn->phase == VERBS_CALLING ? conn->side->status : conn->side_recv.status;

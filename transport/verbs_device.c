@@ -95,13 +95,13 @@ static int is_allowed(const char *list, const char *name, int port)
 	return 0;
 }
 
-static uint64_t rate(const struct verbs_device *device)
+uint32_t verbs_device_mbps(const struct verbs_device *device)
 {
 	static const unsigned widths[] = { [1] = 1, [2] = 4, [4] = 8, [8] = 12, [16] = 2 };
 	static const unsigned speeds[] = { [1] = 25, [2] = 50, [4] = 100, [8] = 103, [16] = 141, [32] = 258, [64] = 531, [128] = 1063 };
 	uint8_t width = device->attr.active_width, speed = device->attr.active_speed;
 
-	return (uint64_t)(width <= 16 ? widths[width] : 1) * (speed <= 128 ? speeds[speed] : 1) + 1;
+	return (width <= 16 ? widths[width] : 1) * (speed <= 128 ? speeds[speed] : 1) * 100;
 }
 
 /* The port's rate when it can be used; then @device is filled in, except that it is kept open only if it wins. */
@@ -111,12 +111,21 @@ static uint64_t consider(struct verbs_device *device, uint8_t port)
 	if (!is_allowed(snti_settings()->verbs_devices, device->name, port) || verbs_device_refresh(device))
 		return 0;
 	/* An address that can be routed counts for more than a faster port without. */
-	return rate(device) + ((uint64_t)gid_worth(&device->gid) << 32);
+	return 1 + verbs_device_mbps(device) + ((uint64_t)gid_worth(&device->gid) << 32);
+}
+
+/* iWARP has no write with immediate data, which is how the end of data is told. */
+static int is_iwarp(struct ibv_device *from)
+{
+	if (from->transport_type != IBV_TRANSPORT_IWARP)
+		return 0;
+	snti_log(SNT_LOG_INFO, "verbs: %s is not used: iWARP has no write with immediate data", verbs_calls.ibv_get_device_name(from));
+	return 1;
 }
 
 static uint64_t consider_device(struct ibv_device *from, struct verbs_device *best, uint64_t worth)
 {
-	struct verbs_device device = { .context = verbs_calls.ibv_open_device(from) };
+	struct verbs_device device = { .context = is_iwarp(from) ? NULL : verbs_calls.ibv_open_device(from) };
 	int kept = 0;
 
 	if (!device.context)
@@ -148,29 +157,62 @@ static void read_settings(struct verbs_device *device)
 	device->inline_most = 220;
 }
 
-int verbs_device_open(struct verbs_device *device)
+/* What there is, or why there is nothing, is in @text. */
+static int find_device(struct verbs_device *device, char *text, size_t size)
 {
 	const char *why, *allowed = snti_settings()->verbs_devices;
+	char gid[VERBS_GID_TEXT];
 	struct ibv_device **list;
 	int count = 0;
 	uint64_t worth = 0;
 
-	if (verbs_load(&why))
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: %s", why);
+	if (verbs_load(&why)) {
+		snprintf(text, size, "%s", why);
+		return SNT_EUNSUPPORTED;
+	}
 	list = verbs_calls.ibv_get_device_list(&count);
 	if (!list || !count) {
 		if (list)
 			verbs_calls.ibv_free_device_list(list);
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: no RDMA device");
+		snprintf(text, size, "no RDMA device");
+		return SNT_EUNSUPPORTED;
 	}
 	for (int i = 0; i < count; i++)
 		worth = consider_device(list[i], device, worth);
 	verbs_calls.ibv_free_device_list(list);
-	if (!worth)
-		return snti_fail(SNT_EUNSUPPORTED, "verbs: none of %d RDMA devices has an active port with a GID%s%s", count,
-				 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+	if (worth)
+		snprintf(text, size, "%s port %u, %s", device->name, device->port, verbs_gid_text(&device->gid.gid, gid));
+	else
+		snprintf(text, size, "none of %d RDMA devices has an active port with a GID%s%s", count,
+			 *allowed ? " that is in SNT_VERBS_DEVICES: " : "; 'sennit doctor' says more", allowed);
+	return worth ? 0 : SNT_EUNSUPPORTED;
+}
+
+int verbs_device_open(struct verbs_device *device)
+{
+	char text[300];
+	int status = find_device(device, text, sizeof text);
+
+	if (status)
+		return snti_fail(status, "verbs: %s", text);
 	read_settings(device);
-	return 0;
+	return verbs_path_keys(device);
+}
+
+int verbs_offers(char *text, size_t size)
+{
+	struct verbs_device device = { .context = NULL };
+	int status;
+
+	if (!snti_has_rdma()) {
+		snprintf(text, size, "no RDMA device");
+		return SNT_EUNSUPPORTED;
+	}
+	status = find_device(&device, text, size);
+	verbs_device_close(&device);
+	if (status && *snti_settings()->verbs_devices)
+		snti_log(SNT_LOG_WARN, "verbs: %s", text);
+	return status;
 }
 
 void verbs_device_close(struct verbs_device *device)

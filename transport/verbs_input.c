@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "transport/gpu.h"
 
 static struct snti_xfer *find_posted(struct verbs_conn *conn, uint64_t lane)
 {
@@ -36,7 +37,8 @@ static void cell_is_free(struct verbs_conn *conn, size_t size)
 		conn->owed_smalls++;
 	else
 		conn->owed_bigs++;
-	verbs_wants_output(conn);
+	if (verbs_owes_much(conn))
+		verbs_wants_output(conn);
 }
 
 static char *take_cell(struct verbs_conn *conn, size_t size)
@@ -85,12 +87,13 @@ static int keep(struct verbs_conn *conn, const struct verbs_frame *frame, const 
  * must not be written any more. */
 static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, struct snti_xfer *xfer)
 {
+	if (snti_fits(xfer, frame->size) && frame->fingerprint == xfer->fingerprint)
+		return 0;
+
 	int eager = frame->type == VERBS_EAGER;
 	struct verbs_message reject = { .frame = { .type = eager ? VERBS_BROKEN : VERBS_REJECT, .number = frame->number,
 		.size = xfer->size } };
 
-	if (snti_fits(xfer, frame->size) && frame->fingerprint == xfer->fingerprint)
-		return 0;
 	snti_fail(SNT_EMISMATCH, "verbs: rank %d sends %llu bytes%s where this rank receives %zu", conn->base.peer,
 		  (unsigned long long)frame->size, frame->size == xfer->size ? " of another operation" : "", xfer->size);
 	if (eager && conn->base.status >= 0) {
@@ -108,8 +111,13 @@ static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, s
 
 static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *bytes)
 {
-	snti_land(xfer, 0, bytes, xfer->size);
-	verbs_finish(conn, xfer, 0);
+	int status = 0;
+
+	if (xfer->memory && xfer->memory->is_gpu)
+		status = snti_gpu_copy(xfer->data, bytes, xfer->size);
+	else
+		snti_land(xfer, 0, bytes, xfer->size);
+	verbs_finish(conn, xfer, status);
 }
 
 /* ---- frames ------------------------------------------------------------- */
@@ -226,7 +234,8 @@ int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
 	/* One that is to fail only waits until the peer has been told why. */
 	if (conn->dying)
 		return 0;
-	verbs_mark_taken(conn, message.frame.taken, message.frame.requests);
+	if (message.frame.taken)
+		verbs_mark_taken(conn, message.frame.taken, message.frame.requests);
 	return dispatch(conn, &message, bytes + sizeof(message.frame), size - sizeof(message.frame));
 }
 
@@ -254,11 +263,15 @@ int verbs_recv(struct snti_conn *base, struct snti_xfer *xfer)
 {
 	struct verbs_conn *conn = (struct verbs_conn *)base;
 	struct verbs_entry *entry;
+	int unfit;
 
 	if (base->status == SNT_BUSY)
 		return SNTI_AGAIN;
 	if (!conn->entries)
 		return base->status;
+	unfit = verbs_gpu_check(conn, xfer);
+	if (unfit)
+		return unfit;
 	entry = find_entry(conn, xfer->lane);
 	if (entry) {
 		claim(conn, entry, xfer);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_link.c - the queue pairs of a conn: made, connected, posted to, and what their errors mean. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -10,8 +11,6 @@
 #include "base/random.h"
 #include "base/settings.h"
 
-#define RETRIES 7
-#define RNR_RETRIES 6             /* 7 would mean for ever; credit keeps it from happening at all */
 #define RNR_TIMER 12              /* 0.64 ms */
 #define TIMEOUT_MOST 17           /* 0.54 s a try: a link that flaps for 4 s does no harm */
 #define TIMEOUT_LEAST 10
@@ -159,68 +158,105 @@ static uint8_t ack_timeout(void)
 
 	if (settings->verbs_timeout)
 		return (uint8_t)settings->verbs_timeout;
-	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (RETRIES + 1) > settings->timeout_ms * 1000000 / 2)
+	while (exponent > TIMEOUT_LEAST && (UINT64_C(4096) << exponent) * 2 * (VERBS_RETRIES + 1) > settings->timeout_ms * 1000000 / 2)
 		exponent--;
 	return exponent;
 }
 
-static int to_init(struct verbs_port *port, struct ibv_qp *qp, int access)
+/* The flow label becomes the UDP source port of RoCE: each queue pair takes a path of its own. */
+static void adjust_path(const struct verbs_path *path, const struct ibv_qp *qp, struct ibv_qp_attr *attr)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = port->device.port, .qp_access_flags = (unsigned)access,
-		.pkey_index = (uint16_t)snti_settings()->verbs_pkey };
+	if (path->mtu < attr->path_mtu)
+		attr->path_mtu = path->mtu;
+	if (path->level)
+		attr->ah_attr.sl = path->level;
+	if (path->traffic)
+		attr->ah_attr.grh.traffic_class = path->traffic;
+	if (path->rate)
+		attr->ah_attr.static_rate = path->rate;
+	attr->ah_attr.grh.flow_label = ((qp->qp_num ^ attr->dest_qp_num) * 0x9E3779B1u) >> 12;
+	attr->min_rnr_timer = RNR_TIMER;
+	attr->max_dest_rd_atomic = 1;
+}
 
+void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, struct ibv_qp_attr *attr)
+{
+	switch (attr->qp_state) {
+	case IBV_QPS_INIT:              /* frames nobody writes */
+		attr->qp_access_flags = qp == conn->rails->frames ? 0 : IBV_ACCESS_REMOTE_WRITE;
+		break;
+	case IBV_QPS_RTR:
+		adjust_path(&conn->path, qp, attr);
+		break;
+	default:
+		attr->timeout = ack_timeout();
+		attr->retry_cnt = VERBS_RETRIES;
+		attr->rnr_retry = VERBS_RNR_RETRIES;
+		attr->max_rd_atomic = 1;
+	}
+}
+
+static int to_init(const struct verbs_conn *conn, struct ibv_qp *qp)
+{
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_INIT, .port_num = verbs_port_of(conn)->device.port,
+		.pkey_index = conn->path.key_index };
+
+	verbs_link_adjust(conn, qp, &attr);
 	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS);
 }
 
-/* The flow label becomes the UDP source port of RoCE: each queue pair takes a path of its own. */
 static int to_receive(struct verbs_conn *conn, struct ibv_qp *qp, uint32_t theirs, uint32_t psn)
 {
 	const struct verbs_device *device = &verbs_port_of(conn)->device;
-	const struct snti_settings *settings = snti_settings();
-	uint32_t mtu = conn->mine.mtu < conn->theirs.mtu ? conn->mine.mtu : conn->theirs.mtu;
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTR, .path_mtu = (enum ibv_mtu)mtu, .dest_qp_num = theirs, .rq_psn = psn,
-		.min_rnr_timer = RNR_TIMER, .max_dest_rd_atomic = 1 };
+	int error, mask = IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
+		IBV_QP_MIN_RNR_TIMER;
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTR, .path_mtu = conn->path.mtu, .dest_qp_num = theirs, .rq_psn = psn };
 
 	attr.ah_attr.port_num = device->port;
-	attr.ah_attr.sl = (uint8_t)settings->verbs_level;
 	attr.ah_attr.dlid = (uint16_t)conn->theirs.lid;
 	attr.ah_attr.is_global = device->attr.link_layer == IBV_LINK_LAYER_ETHERNET ||
 		memcmp(conn->mine.gid, conn->theirs.gid, 8) != 0;
 	memcpy(attr.ah_attr.grh.dgid.raw, conn->theirs.gid, sizeof(conn->theirs.gid));
 	attr.ah_attr.grh.sgid_index = device->gid_index;
 	attr.ah_attr.grh.hop_limit = HOPS;
-	attr.ah_attr.grh.traffic_class = (uint8_t)settings->verbs_class;
-	attr.ah_attr.grh.flow_label = ((qp->qp_num ^ theirs) * 0x9E3779B1u) >> 12;
-	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN |
-					 IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER);
+	verbs_link_adjust(conn, qp, &attr);
+	error = verbs_calls.ibv_modify_qp(qp, &attr, mask);
+	if (!error || !attr.ah_attr.static_rate)
+		return error;
+	attr.ah_attr.static_rate = IBV_RATE_MAX;        /* not every device can be slowed down */
+	return verbs_calls.ibv_modify_qp(qp, &attr, mask);
 }
 
-static int to_send(struct ibv_qp *qp, uint32_t psn)
+static int to_send(const struct verbs_conn *conn, struct ibv_qp *qp, uint32_t psn)
 {
-	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTS, .sq_psn = psn, .timeout = ack_timeout(), .retry_cnt = RETRIES,
-		.rnr_retry = RNR_RETRIES, .max_rd_atomic = 1 };
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_RTS, .sq_psn = psn };
 
+	verbs_link_adjust(conn, qp, &attr);
 	return verbs_calls.ibv_modify_qp(qp, &attr, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
 					 IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
 }
 
+static int connect_qp(struct verbs_conn *conn, unsigned index)
+{
+	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
+	struct ibv_qp *qp = index ? conn->rails->data[index - 1] : conn->rails->frames;
+	int error = to_init(conn, qp);
+
+	if (error)
+		return error;
+	verbs_path_enhance(conn, qp, index);
+	error = to_receive(conn, qp, index ? theirs->qp[index - 1] : theirs->frame_qp, index ? theirs->psn[index - 1] : theirs->frame_psn);
+	return error ? error : to_send(conn, qp, index ? mine->psn[index - 1] : mine->frame_psn);
+}
+
 int verbs_link_connect(struct verbs_conn *conn)
 {
+	const struct verbs_card *theirs = &conn->theirs;
 	struct verbs_link *link = conn->rails;
-	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
-	int error = to_init(link->port, link->frames, 0);
+	int error = 0;
 
-	if (!error)
-		error = to_receive(conn, link->frames, theirs->frame_qp, theirs->frame_psn);
-	if (!error)
-		error = to_send(link->frames, mine->frame_psn);
-	for (unsigned i = 0; i < conn->qps && !error; i++) {
-		error = to_init(link->port, link->data[i], IBV_ACCESS_REMOTE_WRITE);
-		if (!error)
-			error = to_receive(conn, link->data[i], theirs->qp[i], theirs->psn[i]);
-		if (!error)
-			error = to_send(link->data[i], mine->psn[i]);
-	}
+	for (unsigned i = 0; i <= conn->qps && !error; i++)
+		error = connect_qp(conn, i);
 	if (!error)
 		return 0;
 
@@ -249,6 +285,7 @@ static void destroy_qp(struct verbs_link *link, struct ibv_qp **qp, unsigned ind
 	if (!*qp)
 		return;
 	leave(link->port, (*qp)->qp_num);
+	verbs_cm_forget(link, index);
 	verbs_calls.ibv_destroy_qp(*qp);
 	*qp = NULL;
 	forget_works(link, index);

@@ -12,9 +12,12 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void load(void)
 {
-	static const struct { const char *name; size_t offset; } calls[] = {
-#define NAMED(name) { #name, offsetof(struct verbs_calls, name) },
+	static const struct { const char *name; size_t offset; int optional; } calls[] = {
+#define NAMED(name) { #name, offsetof(struct verbs_calls, name), 0 },
 		VERBS_CALLS(NAMED)
+#undef NAMED
+#define NAMED(name) { #name, offsetof(struct verbs_calls, name), 1 },
+		VERBS_OPTIONAL_CALLS(NAMED)
 #undef NAMED
 	};
 	void *library = dlopen("libibverbs.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -26,7 +29,7 @@ static void load(void)
 	for (size_t i = 0; i < sizeof(calls) / sizeof(*calls); i++) {
 		void *symbol = dlsym(library, calls[i].name);
 
-		if (!symbol) {
+		if (!symbol && !calls[i].optional) {
 			snprintf(reason, sizeof(reason), "libibverbs.so.1 is too old: it lacks %s", calls[i].name);
 			dlclose(library);
 			return;

@@ -103,6 +103,7 @@ int verbs_memory_open(struct verbs_port *port)
 	int status;
 
 	snti_list_init(&port->regions);
+	snti_list_init(&port->pins);
 	port->block = settings->verbs_block & ~(size_t)(LINE - 1);
 	port->stride = (sizeof(struct verbs_message) + settings->verbs_eager + LINE - 1) & ~(size_t)(LINE - 1);
 	if (get(port, frames * port->stride, 0, &port->frame_memory, &port->frame_mr))
@@ -113,18 +114,21 @@ int verbs_memory_open(struct verbs_port *port)
 	return status ? status : get_blocks(port, &port->landing, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE);
 }
 
-static void drop_region(struct verbs_port *port, struct verbs_region *region)
+void verbs_region_drop(struct verbs_port *port, struct verbs_region *region)
 {
 	snti_list_remove(&region->link);
-	port->region_count--;
+	port->region_count -= !region->pinned;
 	verbs_calls.ibv_dereg_mr(region->mr);
 	free(region);
 }
 
 void verbs_memory_close(struct verbs_port *port)
 {
-	while (port->regions.next && !snti_list_empty(&port->regions))
-		drop_region(port, snti_container(port->regions.next, struct verbs_region, link));
+	struct snti_link *lists[] = { &port->regions, &port->pins };
+
+	for (int i = 0; i < 2; i++)
+		while (lists[i]->next && !snti_list_empty(lists[i]))
+			verbs_region_drop(port, snti_container(lists[i]->next, struct verbs_region, link));
 	for (unsigned i = 0; i < port->slab_count; i++)
 		put(&port->slabs[i].base, &port->slabs[i].mr);
 	free(port->slabs);
@@ -137,18 +141,24 @@ void verbs_memory_close(struct verbs_port *port)
 
 /* ---- receive buffers ---------------------------------------------------- */
 
-char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer)
+/* As one list: the device is told once. */
+void verbs_slab_post(struct verbs_port *port)
 {
-	return port->slabs[buffer / VERBS_WINDOW].base + buffer % VERBS_WINDOW * port->stride;
-}
+	struct ibv_recv_wr wr[VERBS_BATCH], *bad;
+	struct ibv_sge sge[VERBS_BATCH];
+	unsigned count = port->used_count;
 
-int verbs_slab_post(struct verbs_port *port, uint64_t buffer)
-{
-	struct ibv_sge sge = { .addr = (uintptr_t)verbs_slab_buffer(port, buffer), .length = (uint32_t)port->stride,
-		.lkey = port->slabs[buffer / VERBS_WINDOW].mr->lkey };
-	struct ibv_recv_wr wr = { .wr_id = VERBS_RECEIVED | buffer, .sg_list = &sge, .num_sge = 1 }, *bad;
+	for (unsigned i = 0; i < count; i++) {
+		uint64_t buffer = port->used[i];
 
-	return ibv_post_srq_recv(port->srq, &wr, &bad) ? SNT_EDEVICE : 0;
+		sge[i] = (struct ibv_sge){ .addr = (uintptr_t)verbs_slab_buffer(port, buffer), .length = (uint32_t)port->stride,
+			.lkey = port->slabs[buffer / VERBS_SLAB].mr->lkey };
+		wr[i] = (struct ibv_recv_wr){ .wr_id = VERBS_RECEIVED | buffer, .next = i + 1 < count ? &wr[i + 1] : NULL,
+			.sg_list = &sge[i], .num_sge = 1 };
+	}
+	port->used_count = 0;
+	if (count && ibv_post_srq_recv(port->srq, wr, &bad) && !port->failed)
+		port->failed = snti_fail(SNT_EDEVICE, "verbs: %s takes no receive buffers", port->device.name);
 }
 
 /* The completion queue has room for what all peers' frames may cause, and for as much again. */
@@ -174,14 +184,14 @@ static int grow_queue(struct verbs_port *port)
 int verbs_slab_add(struct verbs_port *port)
 {
 	struct verbs_slab *slabs;
-	uint64_t first = (uint64_t)port->slab_count * VERBS_WINDOW;
-	int status = 0;
+	uint64_t first = (uint64_t)port->slab_count * VERBS_SLAB;
+	int status;
 
 	if (port->idle_slabs) {
 		port->idle_slabs--;
 		return 0;
 	}
-	if (first + VERBS_WINDOW > port->srq_most)
+	if (first + VERBS_SLAB > port->srq_most)
 		return snti_fail(SNT_ELIMIT, "verbs: the shared receive queue of %s holds %u buffers, enough for %u connections",
 				 port->device.name, port->srq_most, port->slab_count);
 	slabs = realloc(port->slabs, (port->slab_count + 1) * sizeof(*slabs));
@@ -189,17 +199,19 @@ int verbs_slab_add(struct verbs_port *port)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for receive buffers");
 	port->slabs = slabs;
 	slabs += port->slab_count;
-	if (get(port, VERBS_WINDOW * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
-		return no_memory(port, VERBS_WINDOW * port->stride);
+	if (get(port, VERBS_SLAB * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
+		return no_memory(port, VERBS_SLAB * port->stride);
 	status = grow_queue(port);
 	if (status) {
 		put(&slabs->base, &slabs->mr);
 		return status;
 	}
 	port->slab_count++;
-	for (uint64_t i = 0; i < VERBS_WINDOW && !status; i++)
-		status = verbs_slab_post(port, first + i);
-	return status ? snti_fail(status, "verbs: %s takes no receive buffers", port->device.name) : 0;
+	verbs_slab_post(port);
+	for (uint64_t i = 0; i < VERBS_SLAB; i++)
+		port->used[port->used_count++] = first + i;
+	verbs_slab_post(port);
+	return port->failed;
 }
 
 /* ---- messages and allocations ------------------------------------------- */
@@ -222,7 +234,7 @@ static void sweep(struct verbs_port *port)
 		if (region->users)
 			left = 1;
 		else
-			drop_region(port, region);
+			verbs_region_drop(port, region);
 	}
 	if (!left)
 		port->shared_changes = now;
@@ -245,7 +257,7 @@ static void make_room(struct verbs_port *port)
 		struct verbs_region *region = snti_container(link, struct verbs_region, link);
 
 		if (!region->users) {           /* the one that was used longest ago */
-			drop_region(port, region);
+			verbs_region_drop(port, region);
 			return;
 		}
 	}
@@ -279,9 +291,13 @@ static struct verbs_region *add_region(struct verbs_port *port, uint64_t id, voi
 /* Only snt_alloc memory stays registered: of other memory nobody would tell that it has gone and come again. */
 struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_t size, int remote)
 {
-	struct snti_memory *memory = size ? snti_shared_find(data, size) : NULL;
-	struct verbs_region *region = NULL;
+	struct verbs_region *region = verbs_pinned(port, data, size);
+	struct snti_memory *memory = size && !region ? snti_shared_find(data, size) : NULL;
 
+	if (region) {
+		region->users++;
+		return region;
+	}
 	sweep(port);
 	if (memory) {
 		region = find_region(port, memory->id, remote);
@@ -300,6 +316,6 @@ struct verbs_region *verbs_region_get(struct verbs_port *port, void *data, size_
 
 void verbs_region_put(struct verbs_port *port, struct verbs_region *region)
 {
-	if (region && --region->users == 0 && !region->id)
-		drop_region(port, region);
+	if (region && --region->users == 0 && !region->id && !region->pinned)
+		verbs_region_drop(port, region);
 }

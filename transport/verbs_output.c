@@ -7,19 +7,6 @@
 
 #include "base/log.h"
 
-void verbs_frame_swap(struct verbs_frame *frame)
-{
-	frame->window = htole16(frame->window);
-	frame->smalls = htole16(frame->smalls);
-	frame->bigs = htole16(frame->bigs);
-	frame->lane = htole64(frame->lane);
-	frame->fingerprint = htole64(frame->fingerprint);
-	frame->size = htole64(frame->size);
-	frame->number = htole64(frame->number);
-	frame->taken = htole64(frame->taken);
-	frame->requests = htole64(frame->requests);
-}
-
 void verbs_request_swap(struct verbs_request *request)
 {
 	request->message = htole64(request->message);
@@ -111,13 +98,20 @@ static int post_control(struct verbs_conn *conn)
 	return posted;
 }
 
+static int post_eager(struct verbs_conn *conn, const struct snti_xfer *xfer)
+{
+	struct verbs_frame frame = { .type = VERBS_EAGER, .lane = xfer->lane, .fingerprint = xfer->fingerprint, .size = xfer->size,
+		.number = VERBS_NONE };
+
+	return post(conn, &frame, xfer->data, xfer->size);
+}
+
 /* An eager send is done when the device or a buffer has its bytes. */
 static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
-	int eager = xfer->number == VERBS_NONE;
-	struct verbs_frame frame = { .type = eager ? VERBS_EAGER : VERBS_ANNOUNCE, .lane = xfer->lane,
-		.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number };
-	int posted = post(conn, &frame, xfer->data, eager ? xfer->size : 0);
+	struct verbs_frame frame = { .type = VERBS_ANNOUNCE, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
+		.size = xfer->size, .number = xfer->number };
+	int eager = xfer->number == VERBS_NONE, posted = eager ? post_eager(conn, xfer) : post(conn, &frame, NULL, 0);
 
 	if (posted <= 0)
 		return posted;
@@ -132,7 +126,7 @@ static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 }
 
 /* Returning credit one by one would double the frames; the peer can go on without. */
-static int owes_much(const struct verbs_conn *conn)
+int verbs_owes_much(const struct verbs_conn *conn)
 {
 	return conn->owed_window >= VERBS_WINDOW / 2 || conn->owed_smalls >= VERBS_SMALLS / 4 || conn->owed_bigs >= VERBS_BIGS / 4;
 }
@@ -152,7 +146,7 @@ static int post_next(struct verbs_conn *conn)
 		if (posted)
 			return posted;
 	}
-	return owes_much(conn) ? post(conn, &credit, NULL, 0) : 0;
+	return verbs_owes_much(conn) ? post(conn, &credit, NULL, 0) : 0;
 }
 
 static int post_frames(struct verbs_conn *conn)
@@ -170,7 +164,7 @@ static int has_output(const struct verbs_conn *conn)
 
 	for (unsigned i = 0; i < conn->qps; i++)
 		parts |= !snti_list_empty(&conn->parts[i]);
-	return conn->dying || conn->control_head != conn->control_tail || owes_much(conn) || parts || !snti_list_empty(&conn->queue) ||
+	return conn->dying || conn->control_head != conn->control_tail || verbs_owes_much(conn) || parts || !snti_list_empty(&conn->queue) ||
 		!snti_list_empty(&conn->asking);
 }
 
@@ -219,8 +213,20 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (conn->dying)
 		return SNTI_AGAIN;
 
-	int eager = goes_eagerly(conn, xfer->size);
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = verbs_gpu_check(conn, xfer), eager;
 
+	if (unfit)
+		return unfit;
+	eager = !is_gpu && goes_eagerly(conn, xfer->size);
+	/* Most small messages: nothing waits before it, and it is gone before it is anybody's. */
+	if (eager && snti_list_empty(&conn->pending)) {
+		int posted = post_eager(conn, xfer);
+
+		if (posted > 0)
+			xfer->status = 0;
+		if (posted)
+			return posted > 0 ? 0 : posted;
+	}
 	if (!eager && conn->announcing == VERBS_ANNOUNCED)
 		return SNTI_AGAIN;
 	verbs_take(conn, xfer, &conn->queue);

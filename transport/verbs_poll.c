@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_poll.c - what the device tells: completions, events; and sleeping until it does. */
 #include "transport/verbs.h"
+#include "transport/verbs_cm.h"
 
 #include <arpa/inet.h>
 #include <poll.h>
@@ -27,15 +28,14 @@ static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
 	uint64_t buffer = wc->wr_id & ~VERBS_RECEIVED;
-	int status;
 
 	if (wc->status != IBV_WC_SUCCESS)
 		broke(link, wc);
 	else if (link && link->conn && link->conn->base.status >= 0)
 		verbs_input(link->conn, verbs_slab_buffer(port, buffer), wc->byte_len);
-	status = verbs_slab_post(port, buffer);
-	if (status && !port->failed)
-		port->failed = snti_fail(status, "verbs: %s takes no receive buffers any more", port->device.name);
+	port->used[port->used_count++] = buffer;
+	if (port->used_count == VERBS_BATCH)
+		verbs_slab_post(port);
 }
 
 static void on_place(struct verbs_port *port, const struct ibv_wc *wc)
@@ -85,11 +85,15 @@ int verbs_harvest(struct verbs_port *port)
 		did += got > 0 ? got : 0;
 	}
 	port->drained = got < VERBS_BATCH;
+	/* One or so can wait until there is nothing else to do; credit is only given back after this. */
+	if (port->used_count && (!did || port->used_count > port->slab_count))
+		verbs_slab_post(port);
 	return did;
 }
 
 /* ---- events ------------------------------------------------------------- */
 
+/* Nothing that waits on a port that failed will come any more. */
 static void fail_all(struct verbs_port *port, int status)
 {
 	port->failed = status;
@@ -117,7 +121,7 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 {
 	char gid[VERBS_GID_TEXT];
 
-	if (verbs_device_refresh(&port->device))
+	if (verbs_device_refresh(&port->device) || verbs_path_keys(&port->device))
 		return;
 	port->down_until = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
@@ -163,6 +167,7 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 	case IBV_EVENT_PORT_ACTIVE:
 	case IBV_EVENT_GID_CHANGE:
 	case IBV_EVENT_LID_CHANGE:
+	case IBV_EVENT_PKEY_CHANGE:
 		if (number == port->device.port)
 			refresh(port, type);
 		break;
@@ -237,6 +242,8 @@ static int look_aside(struct verbs_port *port)
 			read_channel(port);
 		else if (events[i].data.u32 == 2)
 			read_events(port);
+		else if (events[i].data.u32 == 3)
+			verbs_cm_events(port);
 	}
 	check_down(port);
 	return talk(port);
@@ -281,7 +288,10 @@ int verbs_poll(struct snti_port *base)
 		sweep_lingering(port);
 	if (port->hurry || port->setting_up || ++port->turn % ASIDE_EVERY == 0)
 		more = look_aside(port);
-	return port->failed ? port->failed : did + more;
+	if (!port->failed)
+		return did + more;
+	fail_all(port, port->failed);
+	return port->failed;
 }
 
 int verbs_arm(struct snti_port *base)

@@ -79,14 +79,19 @@ static int find_devices(void)
 /* Shared memory is NCCL's own matter. */
 static int find_transport(void)
 {
-	char list[256], *save = NULL;
+	struct snti_order order;
+	int status = snti_order_read(snti_settings()->transports, &order);
 
-	snprintf(list, sizeof list, "%s", snti_settings()->transports);
-	for (char *name = strtok_r(list, ", ", &save); name; name = strtok_r(NULL, ", ", &save)) {
-		if (!strcmp(name, "shm"))
+	if (status)
+		return status;
+	for (uint32_t i = 0; i < order.count; i++) {
+		const struct snti_transport *one = snti_transports[order.index[i]];
+
+		/* By itself only what is there everywhere, as peers may choose otherwise. */
+		if (one->within_host || (order.is_automatic && one->offers))
 			continue;
-		transport = snti_transport_find(name);
-		return transport ? 0 : snti_fail(SNT_EINVAL, "no transport is named '%s'", name);
+		transport = one;
+		return 0;
 	}
 	return snti_fail(SNT_EINVAL, "SNT_TRANSPORTS '%s' has no transport between hosts: allow tcp",
 			 snti_settings()->transports);

@@ -12,14 +12,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/settings.h"
+#include "plugins/nccl/network_event.h"
 
 enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 
 struct memory { struct snti_link link; void *data; size_t size; };
-
-/* For NCCL's profiler: a private kind of network, so that nobody takes it for another's. */
-#define EVENT_PLUGIN ((int64_t)0x100 << 16 | 1)
-struct event { uint8_t type; int32_t device; uint64_t size; int32_t tag; };
 
 /* ---- requests ------------------------------------------------------------ */
 
@@ -82,11 +79,12 @@ static void tell_profiler(struct snti_nccl_request *request, int what)
 	nccl_profiler profiler = comm->context->profiler;
 
 	for (int i = 0; profiler && i < request->count; i++) {
-		struct event event = { .type = (uint8_t)request->is_receive, .size = request->xfers[i]->size,
+		struct snti_nccl_event event = { .type = (uint8_t)request->is_receive,
+			.device = (int32_t)(comm->device - snti_nccl_device(0)), .size = request->xfers[i]->size,
 			.tag = (int32_t)request->xfers[i]->lane };
 
 		if (request->parents[i] && (what == NCCL_PROFILE_START || request->events[i]))
-			profiler(&request->events[i], what, request->parents[i], EVENT_PLUGIN, &event);
+			profiler(&request->events[i], what, request->parents[i], SNTI_NCCL_EVENT_PLUGIN, &event);
 	}
 }
 

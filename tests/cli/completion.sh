@@ -47,6 +47,7 @@ offers "$(known --op)" perf allreduce --op ""
 offers "shm shm,tcp" perf allreduce --transport s
 offers "" perf allreduce --ranks ""
 offers "$("$sennit" nccl-check --list | awk '{ print $1 }' | paste -sd' ')" nccl-check --scenario ""
-offers "8 9 10 11 12" nccl-check --version ""
+offers "4 5 6 8 9 10 11 12" nccl-check --version ""
+offers "net profiler tuner" nccl-check --kind ""
 offers "" nonsense -
 exit $bad

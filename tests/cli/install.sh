@@ -35,6 +35,8 @@ env -u SNT_RANK "$work/program" || { echo "README.md's program fails alone"; exi
 ldd "$work/program" | grep -q 'libsennit\.so\.0 => '"$libdir" || { echo "the program does not load libsennit.so.0"; exit 1; }
 others=$(nm -D --defined-only "$libdir/libsennit.so" | awk '$3 !~ /^snt_/ && $2 != "A"')
 [ -z "$others" ] || { echo "exported, but not snt_*: $others"; exit 1; }
-[ -e "$libdir/libnccl-net-sennit.so" ] || { echo "no network plugin for NCCL"; exit 1; }
+for kind in net profiler tuner; do
+	[ -e "$libdir/libnccl-$kind-sennit.so" ] || { echo "no plugin for NCCL as $kind"; exit 1; }
+done
 [ -n "$(find "$work" -name 'sennit-perf.1*')" ] || { echo "no manual pages"; exit 1; }
 [ -n "$(find "$work" -path '*bash-completion/completions/sennit')" ] || { echo "no completion"; exit 1; }

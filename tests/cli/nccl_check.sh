@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
-# The network plugin for NCCL passes every scenario with every version of the interface, needs nothing but libc and
+# The plugin for NCCL passes every scenario with every version of the interface, needs nothing but libc and
 # libcrypto, and exports its tables alone; nccl-check finds what is wrong with others.
 set -u
 sennit=${SENNIT:-build/sennit}
@@ -17,7 +17,8 @@ complain() {
 }
 
 exported=$(nm -D --defined-only "$plugin" | awk '{ print $3 }' | sort -V | paste -sd' ')
-[ "$exported" = "$(printf 'ncclNetPlugin_v%s ' 8 9 10 11 12 | sed 's/ $//')" ] || complain "exported: $exported"
+expected=$(printf '%s\n' ncclNetPlugin_v{8,9,10,11,12} nccl{Profiler,TunerPlugin}_v{4,5,6} | sort -V | paste -sd' ')
+[ "$exported" = "$expected" ] || complain "exported: $exported"
 readelf -dW "$plugin" | grep -q NODELETE || complain "not linked with nodelete"
 if ! nm "$plugin" | grep -qE '__(asan|tsan|ubsan)_'; then
 	needed=$(readelf -dW "$plugin" | sed -nE 's/.*NEEDED.*\[(.*)\]/\1/p' | grep -vE '^(libc|libcrypto|ld-linux.*)\.so')
@@ -27,6 +28,13 @@ fi
 "$sennit" nccl-check --plugin "$plugin" --schedules 60 --seed "${SEED:-1}" >"$work/table" 2>&1 ||
 	complain "$(cat "$work/table")"
 grep -qE '^85 of 85 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+
+# As profiler and as tuner
+for kind in profiler:30 tuner:12; do
+	count=${kind#*:}
+	"$sennit" nccl-check --plugin "$plugin" --kind "${kind%:*}" >"$work/table" 2>&1 || complain "$(cat "$work/table")"
+	grep -qE "^$count of $count passed" "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+done
 
 # How NCCL finds it: by what stands between libnccl-net- and .so, in the library path
 LD_LIBRARY_PATH=$(dirname "$plugin") "$sennit" nccl-check --plugin sennit --scenario devices >"$work/by-name" 2>&1 ||
@@ -45,7 +53,8 @@ fails "no such plugin" 'cannot open' --plugin nowhere --scenario devices
 fails "another library" 'no version' --plugin "$(dirname "$sennit")/.libs/libsennit.so"
 SNT_TRANSPORTS=shm fails "no network" "has no transport between hosts" --plugin "$plugin" --version 11 --scenario devices
 NCCL_SOCKET_IFNAME=nothing fails "no interface" "NCCL_SOCKET_IFNAME 'nothing'" --plugin "$plugin" --version 8 --scenario devices
-for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 7" "--plugin x --depth 0" "--nonsense"; do
+for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 7" "--plugin x --depth 0" "--plugin x --kind gin" \
+	"--plugin x --kind tuner --version 8" "--plugin x --version 4" "--plugin x --kind tuner --measure" "--nonsense"; do
 	# shellcheck disable=SC2086 # several words
 	"$sennit" nccl-check $arguments >/dev/null 2>&1
 	[ $? -eq 2 ] || complain "nccl-check $arguments: not exit code 2"

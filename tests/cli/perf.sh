@@ -50,6 +50,10 @@ right all --ranks 2 --sizes 0,1,100K,1M --iterations 3 --warmup 1
 for tls in ${ucx:+tcp posix}; do
 	UCX_TLS=$tls right all --ranks 2 --transport ucx --sizes 0,1,100K,1M --iterations 3 --warmup 1
 done
+for transport in shm tcp; do
+	right latency --ranks 3 --transport $transport --sizes 0,8,100K --iterations 3 --warmup 1
+	right bandwidth --ranks 2 --transport $transport --sizes 0,8,100K,40M --iterations 1 --warmup 0 --shared
+done
 right all --ranks 3 --sizes 5,333,100001 --type uint8 --op bxor --root 2 --iterations 3 --warmup 0
 
 for type in int8 int16 int32 int64 uint8 uint16 uint32 uint64; do
@@ -115,4 +119,6 @@ usage "takes integers only" allreduce --type float32 --op bxor
 usage "no rank of" broadcast --ranks 2 --root 2
 usage "no number of seconds" allreduce --seconds never
 usage "two ranks" sendrecv --ranks 1
+usage "two ranks" latency --ranks 1
+usage "takes a collective" bandwidth --ranks 2 --overlap
 exit $bad

@@ -20,7 +20,7 @@ $clang $flags -fsanitize=fuzzer,$sanitize "$work/probe.c" -o "$work/probe" 2>/de
 sources=
 for file in base/*.c transport/exchange_frame.c transport/handshake.c transport/rails*.c transport/s[ho]*.c transport/t*.c transport/ucx_absent.c \
 	collectives/al*.c collectives/b*.c collectives/gather.c collectives/hierarchical.c collectives/plan.c \
-	collectives/reduce*.c collectives/select.c; do
+	collectives/reduce*.c collectives/select.c plugins/nccl/tuner_rules.c; do
 	sources="$sources $top/$file"
 done
 mkdir "$work/objects"
@@ -32,6 +32,8 @@ $clang $flags -c transport/verbs_none.c -o "$work/none.o"
 
 mkdir "$work/corpus-settings"
 printf 'allreduce:0-4K:doubling,allreduce:4K-:ring/slices=8,barrier:dissemination' >"$work/corpus-settings/seed"
+mkdir "$work/corpus-tuning"
+printf 'allreduce,0,64K,tree,ll,-1,-1,-1\nbroadcast, 1 ,-1,ring,simple,16,2,16,1,0 # two\n' >"$work/corpus-tuning/rules"
 # Receives (copied, folded) of announced, eager and early messages; a send that is asked for.
 mkdir "$work/corpus-tcp_frames"
 printf '\0\004\007\0\0\003\007\0\0\017\0\005\005\0\0\007\200\005\006\010\202\007\200\005\005\0\0\007' >"$work/corpus-tcp_frames/data"
@@ -50,7 +52,7 @@ fuzz() {
 	}
 	echo "$name: $runs runs, no finding"
 }
-for name in address exchange_frame handshake settings tcp_frames ticket; do
+for name in address exchange_frame handshake settings tcp_frames ticket tuning; do
 	fuzz "$name" "$runs" "$work/none.o"
 done
 
@@ -58,9 +60,10 @@ done
 echo '#include <infiniband/verbs.h>' | $clang -E - >/dev/null 2>&1 || exit 0
 mkdir "$work/verbs"
 # shellcheck disable=SC2086
-(cd "$work/verbs" && $clang $flags -fsanitize=fuzzer-no-link,$sanitize -c "$top"/transport/verbs*.c && rm verbs_none.o)
+(cd "$work/verbs" && find "$top"/transport -name 'verbs*.c' ! -name verbs_none.c ! -name verbs_cm.c \
+	-exec $clang $flags -fsanitize=fuzzer-no-link,$sanitize -c {} +)
 ar rc "$work/verbs.a" "$work"/verbs/*.o
 # shellcheck disable=SC2086
-$clang $flags -shared -fPIC -Wl,-soname,libibverbs.so.1 "$top"/tests/mock_verbs/*.c -o "$work/libibverbs.so.1"
+$clang $flags -shared -fPIC -Wl,-soname,libibverbs.so.1 "$top"/tests/mock_verbs/mock_*.c -o "$work/libibverbs.so.1"
 export LD_LIBRARY_PATH="$work"
 fuzz verbs_frames $((runs / 20)) "$work/verbs.a"

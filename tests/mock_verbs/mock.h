@@ -22,6 +22,10 @@ struct mock_port {
 	enum ibv_mtu mtu;
 	int gid_count;
 	struct ibv_gid_entry gids[MOCK_GIDS];
+	int key_count;
+	uint16_t keys[MOCK_GIDS];       /* P_Keys */
+	uint32_t ece, ece_never;        /* enhancements that it offers, 0: it knows of none; of them those it settles on with nobody */
+	int no_rates;                   /* a static rate is refused */
 };
 
 struct mock_script {
@@ -40,17 +44,27 @@ struct mock_script {
 	enum ibv_wc_status status;
 	uint32_t vendor;
 	int no_resize;
+	int iwarp;                      /* the first device is iWARP's */
+	int no_dmabufs;                 /* the device takes none */
 	int cut;                        /* nothing gets through */
+	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
+	int cm_wrong;                   /* the k-th request from now names another queue pair */
 	/* What has happened. */
 	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
 	size_t locked;
 	int contexts, pds, mrs, cqs, channels, srqs, qps;
+	int cm_ids;
+	unsigned cm_rejected;
 	unsigned remote_frames;         /* frame queue pairs that let peers write: none should */
 };
 
 /* The one script; all of it may be changed between calls of the library. */
 struct mock_script *mock_script(void);
 void mock_reset(void);
+/* The device that this thread sees from now on, as if it were a host of its own. */
+#define MOCK_ALL (-1)
+#define MOCK_NONE MOCK_DEVICES
+void mock_only(int device);
 void mock_event(enum ibv_event_type type, struct ibv_qp *qp);   /* of this queue pair, or of every open device */
 /* What the application does to every queue pair: the error state from outside. */
 void mock_break_qps(void);
@@ -68,6 +82,9 @@ struct mock_context {
 struct mock_mr {
 	struct ibv_mr ibv;
 	unsigned access;
+	char *view;                     /* of a dmabuf: where the device reads and writes; NULL: at its address */
+	char *mapping;
+	size_t mapped;
 	struct mock_mr *next;
 };
 
@@ -119,6 +136,7 @@ struct mock_qp {
 	struct ibv_qp ibv;
 	struct ibv_qp_attr attr;
 	struct ibv_qp_cap cap;
+	uint32_t ece;                   /* what was set */
 	struct mock_qp *next;
 	struct mock_queue queue;
 	struct mock_work *first, **last;
@@ -136,6 +154,7 @@ int mock_strikes(int *counter);         /* counts down; 1: now */
 
 /* mock_device.c */
 struct mock_mr *mock_find_mr(const struct ibv_pd *pd, uint32_t key, uint64_t at, size_t size);
+char *mock_at(const struct mock_mr *mr, uint64_t at);
 const struct mock_port *mock_port_of(const struct ibv_context *context);
 void mock_tell(struct ibv_context *context, enum ibv_event_type type, void *element);
 void mock_untell(struct ibv_qp *qp);    /* its events go with it */

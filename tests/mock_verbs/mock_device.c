@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,6 +22,7 @@ static struct ibv_device devices[MOCK_DEVICES];
 static struct mock_context *contexts;
 static struct mock_mr *all_mrs;
 static uint32_t last_key;
+static __thread int only = MOCK_ALL;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 void mock_lock(void)
@@ -82,7 +84,7 @@ void mock_reset(void)
 		char address[32];
 
 		script.port[i] = (struct mock_port){ .state = IBV_PORT_ACTIVE, .link_layer = IBV_LINK_LAYER_ETHERNET, .speed = 32,
-			.mtu = IBV_MTU_4096 };
+			.mtu = IBV_MTU_4096, .key_count = 1, .keys = { 0xffff } };
 		snprintf(address, sizeof(address), "::ffff:10.0.0.%d", i + 1);
 		add_gid(&script.port[i], IBV_GID_TYPE_ROCE_V1, "fe80::1");
 		add_gid(&script.port[i], IBV_GID_TYPE_ROCE_V2, "fe80::1");
@@ -98,16 +100,24 @@ static __attribute__((constructor)) void begin(void)
 
 /* ---- devices ------------------------------------------------------------ */
 
+void mock_only(int device)
+{
+	only = device;
+}
+
 struct ibv_device **ibv_get_device_list(int *count)
 {
 	struct ibv_device **list = calloc(MOCK_DEVICES + 1, sizeof(struct ibv_device *));
+	int found = 0;
 
 	for (int i = 0; list && i < script.devices; i++) {
 		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
-		list[i] = &devices[i];
+		devices[i].transport_type = script.iwarp && !i ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
+		if (only == MOCK_ALL || only == i)
+			list[found++] = &devices[i];
 	}
 	if (count)
-		*count = list ? script.devices : 0;
+		*count = found;
 	return list;
 }
 
@@ -185,6 +195,7 @@ int ibv_query_port(struct ibv_context *ibv, uint8_t number, struct _compat_ibv_p
 	attr->max_mtu = IBV_MTU_4096;
 	attr->active_mtu = port->mtu;
 	attr->gid_tbl_len = MOCK_GIDS;
+	attr->pkey_tbl_len = MOCK_GIDS;
 	attr->max_msg_sz = script.max_msg;
 	attr->lid = port->link_layer == IBV_LINK_LAYER_ETHERNET ? 0 : 7;
 	attr->active_width = 2;
@@ -203,6 +214,16 @@ ssize_t _ibv_query_gid_table(struct ibv_context *ibv, struct ibv_gid_entry *entr
 	for (; count < port->gid_count && (size_t)count < most; count++)
 		entries[count] = port->gids[count];
 	return count;
+}
+
+int ibv_query_pkey(struct ibv_context *context, uint8_t number, int index, __be16 *key)
+{
+	const struct mock_port *port = mock_port_of(context);
+
+	if (number != 1 || index < 0 || index >= MOCK_GIDS)
+		return -1;
+	*key = htons(index < port->key_count ? port->keys[index] : 0);
+	return 0;
 }
 
 int ibv_fork_init(void)
@@ -304,7 +325,7 @@ int ibv_dealloc_pd(struct ibv_pd *pd)
 	return 0;
 }
 
-struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
+static struct ibv_mr *add_mr(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
 {
 	struct mock_mr *mr = NULL;
 
@@ -328,9 +349,44 @@ struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint
 	return mr ? &mr->ibv : NULL;
 }
 
+struct ibv_mr *ibv_reg_mr_iova2(struct ibv_pd *pd, void *base, size_t size, uint64_t iova, unsigned int access)
+{
+	return add_mr(pd, base, size, iova, access);
+}
+
+/* What counts as a GPU's is a file here: the processor has no access at the address, the device has its own view. */
+struct ibv_mr *ibv_reg_dmabuf_mr(struct ibv_pd *pd, uint64_t offset, size_t size, uint64_t iova, int fd, int access)
+{
+	char *mapping = MAP_FAILED;
+	struct mock_mr *mr;
+
+	errno = EOPNOTSUPP;
+	if (!script.no_dmabufs) {
+		errno = EBADF;
+		mapping = fd < 0 ? MAP_FAILED : mmap(NULL, offset + size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	}
+	if (mapping == MAP_FAILED)
+		return NULL;
+	mr = (struct mock_mr *)(void *)add_mr(pd, (void *)(uintptr_t)iova, size, iova, (unsigned)access);
+	if (!mr) {
+		munmap(mapping, offset + size);
+		errno = ENOMEM;
+		return NULL;
+	}
+	mr->mapping = mapping;
+	mr->mapped = offset + size;
+	mr->view = mapping + offset;
+	return &mr->ibv;
+}
+
+char *mock_at(const struct mock_mr *mr, uint64_t at)
+{
+	return mr->view ? mr->view + (at - (uintptr_t)mr->ibv.addr) : (char *)(uintptr_t)at;
+}
+
 struct ibv_mr *ibv_reg_mr(struct ibv_pd *pd, void *base, size_t size, int access)
 {
-	return ibv_reg_mr_iova2(pd, base, size, (uintptr_t)base, (unsigned)access);
+	return add_mr(pd, base, size, (uintptr_t)base, (unsigned)access);
 }
 
 int ibv_dereg_mr(struct ibv_mr *ibv)
@@ -344,6 +400,8 @@ int ibv_dereg_mr(struct ibv_mr *ibv)
 	script.locked -= ibv->length;
 	script.mrs--;
 	mock_unlock();
+	if (((struct mock_mr *)(void *)ibv)->mapping)
+		munmap(((struct mock_mr *)(void *)ibv)->mapping, ((struct mock_mr *)(void *)ibv)->mapped);
 	free((struct mock_mr *)(void *)ibv);
 	return 0;
 }

@@ -47,6 +47,14 @@ static void place_later(struct mock_qp *to, char *at, const unsigned char *bytes
 	}
 }
 
+/* In one partition, and not both as limited members. */
+static int hear_each_other(const struct mock_qp *a, const struct mock_qp *b)
+{
+	uint16_t one = mock_port_of(a->ibv.context)->keys[a->attr.pkey_index], other = mock_port_of(b->ibv.context)->keys[b->attr.pkey_index];
+
+	return ((one ^ other) & 0x7fff) == 0 && ((one | other) & 0x8000);
+}
+
 static struct mock_qp *other_side(const struct mock_qp *qp)
 {
 	struct mock_qp *to = mock_qps();
@@ -55,7 +63,8 @@ static struct mock_qp *other_side(const struct mock_qp *qp)
 	while (to && to->ibv.qp_num != qp->attr.dest_qp_num)
 		to = to->next;
 	if (mock_script()->cut || !to || (to->ibv.state != IBV_QPS_RTR && to->ibv.state != IBV_QPS_RTS) ||
-	    to->attr.dest_qp_num != qp->ibv.qp_num || to->attr.rq_psn != qp->attr.sq_psn || to->attr.path_mtu != qp->attr.path_mtu)
+	    to->attr.dest_qp_num != qp->ibv.qp_num || to->attr.rq_psn != qp->attr.sq_psn || to->attr.path_mtu != qp->attr.path_mtu ||
+	    !hear_each_other(qp, to))
 		return NULL;
 	port = mock_port_of(to->ibv.context);
 	if (port->state != IBV_PORT_ACTIVE || mock_port_of(qp->ibv.context)->state != IBV_PORT_ACTIVE)
@@ -98,11 +107,13 @@ static unsigned char *fetch(const struct mock_qp *qp, const struct mock_work *wo
 		return bytes;
 	}
 	for (int i = 0; i < work->wr.num_sge; i++) {
-		if (!mock_find_mr(qp->ibv.pd, work->sge[i].lkey, work->sge[i].addr, work->sge[i].length)) {
+		const struct mock_mr *mr = mock_find_mr(qp->ibv.pd, work->sge[i].lkey, work->sge[i].addr, work->sge[i].length);
+
+		if (!mr) {
 			free(bytes);
 			return NULL;
 		}
-		memcpy(bytes + at, (const void *)(uintptr_t)work->sge[i].addr, work->sge[i].length);
+		memcpy(bytes + at, mock_at(mr, work->sge[i].addr), work->sge[i].length);
 		at += work->sge[i].length;
 	}
 	return bytes;
@@ -120,9 +131,9 @@ static enum ibv_wc_status write_to(struct mock_qp *to, const struct mock_work *w
 		return IBV_WC_REM_ACCESS_ERR;
 	}
 	if (mock_script()->seed)
-		place_later(to, (char *)(uintptr_t)at, bytes, work->size);
+		place_later(to, mock_at(mr, at), bytes, work->size);
 	else
-		memcpy((void *)(uintptr_t)at, bytes, work->size);
+		memcpy(mock_at(mr, at), bytes, work->size);
 	return IBV_WC_SUCCESS;
 }
 

@@ -200,10 +200,39 @@ void mock_break_qps(void)
 	mock_unlock();
 }
 
+/* ---- enhancements ------------------------------------------------------- */
+
+#define VENDOR 0x1f2e3d
+
+int ibv_query_ece(struct ibv_qp *ibv, struct ibv_ece *ece)
+{
+	const struct mock_qp *qp = (const struct mock_qp *)(const void *)ibv;
+	const struct mock_port *port = mock_port_of(ibv->context);
+
+	if (!port->ece)
+		return EOPNOTSUPP;
+	*ece = (struct ibv_ece){ .vendor_id = VENDOR, .options = qp->ece ? qp->ece : port->ece };
+	return 0;
+}
+
+/* Only before the queue pair receives does it change anything. */
+int ibv_set_ece(struct ibv_qp *ibv, struct ibv_ece *ece)
+{
+	struct mock_qp *qp = (struct mock_qp *)(void *)ibv;
+	const struct mock_port *port = mock_port_of(ibv->context);
+
+	if (!port->ece || ece->vendor_id != VENDOR || (ibv->state != IBV_QPS_RESET && ibv->state != IBV_QPS_INIT))
+		return EINVAL;
+	qp->ece = ece->options & port->ece & ~port->ece_never;
+	return 0;
+}
+
+/* ---- states ------------------------------------------------------------- */
+
 static int to_init(struct mock_qp *qp, const struct ibv_qp_attr *attr, int mask)
 {
 	if (qp->ibv.state != IBV_QPS_RESET || mask != (IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS) ||
-	    attr->port_num != 1)
+	    attr->port_num != 1 || attr->pkey_index >= mock_port_of(qp->ibv.context)->key_count)
 		return EINVAL;
 	qp->attr = *attr;
 	if (qp->ibv.srq && attr->qp_access_flags)
@@ -218,6 +247,8 @@ static int to_receive(struct mock_qp *qp, const struct ibv_qp_attr *attr, int ma
 	const struct mock_port *port = mock_port_of(qp->ibv.context);
 
 	if (qp->ibv.state != IBV_QPS_INIT || mask != wanted || attr->path_mtu > port->mtu || attr->rq_psn > 0xffffff)
+		return EINVAL;
+	if (port->no_rates && attr->ah_attr.static_rate)
 		return EINVAL;
 	if (port->link_layer == IBV_LINK_LAYER_ETHERNET && (!attr->ah_attr.is_global ||
 	    attr->ah_attr.grh.sgid_index >= port->gid_count))

@@ -14,7 +14,8 @@ enum { MOST_COMPLAINTS = 64, COMPLAINT = 700 };
 
 static const struct option_row { const char *name, *argument, *help; } rows[] = {
 	{ "plugin", "FILE", "the plugin: a path, a file name, or what stands between libnccl-net- and .so" },
-	{ "version", "N", "only this version of the interface, 8 to 12 [all that the plugin has]" },
+	{ "kind", "WHAT", "what to drive: net, profiler or tuner [net]" },
+	{ "version", "N", "only this version of the interface: of a network 8 to 12, else 4 to 6 [all that it has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
 	{ "device", "N", "the device to use [0]" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
@@ -32,7 +33,7 @@ enum { ROWS = sizeof rows / sizeof *rows };
 static int help(void)
 {
 	printf("usage: sennit nccl-check --plugin FILE [option ...]\n\n"
-	       "Drives a network plugin for NCCL as NCCL's proxy does, without NCCL and without a GPU.\n\n");
+	       "Drives a plugin for NCCL as NCCL does, without NCCL and without a GPU.\n\n");
 	for (int i = 0; i < ROWS; i++) {
 		char name[40];
 
@@ -43,10 +44,17 @@ static int help(void)
 	return SNTI_EXIT_OK;
 }
 
-static int list(void)
+const struct host_kind host_kinds[] = {
+	{ "net", "ncclNetPlugin", HOST_OLDEST, HOST_NEWEST, host_scenarios, &host_scenario_count },
+	{ "profiler", "ncclProfiler", 4, 6, host_profiler_scenarios, &host_profiler_scenario_count },
+	{ "tuner", "ncclTunerPlugin", 4, 6, host_tuner_scenarios, &host_tuner_scenario_count },
+	{ NULL, NULL, 0, 0, NULL, NULL },
+};
+
+static int list(const struct host_kind *kind)
 {
-	for (int i = 0; i < host_scenario_count; i++)
-		printf("%-10s %s\n", host_scenarios[i].name, host_scenarios[i].about);
+	for (int i = 0; i < *kind->scenario_count; i++)
+		printf("%-10s %s\n", kind->scenarios[i].name, kind->scenarios[i].about);
 	return SNTI_EXIT_OK;
 }
 
@@ -66,6 +74,14 @@ static int take_number(const char *name, const char *text, uint64_t least, uint6
 	fprintf(stderr, "sennit nccl-check: --%s: '%s' is not between %llu and %llu\n", name, text,
 		(unsigned long long)least, (unsigned long long)most);
 	return SNTI_EXIT_USAGE;
+}
+
+static int take_kind(struct host_options *options, const char *text)
+{
+	for (options->kind = host_kinds; options->kind->name; options->kind++)
+		if (!strcmp(options->kind->name, text))
+			return 0;
+	return usage("no such kind: ", text);
 }
 
 static int take(struct host_options *options, const char *name, const char *text)
@@ -91,8 +107,10 @@ static int take(struct host_options *options, const char *name, const char *text
 		options->list = 1;
 	else if (!strcmp(name, "help"))
 		options->help = 1;
-	if (!strcmp(name, "version")) {
-		status = take_number(name, text, HOST_OLDEST, HOST_NEWEST, &number);
+	if (!strcmp(name, "kind")) {
+		status = take_kind(options, text);
+	} else if (!strcmp(name, "version")) {
+		status = take_number(name, text, 4, HOST_NEWEST, &number);
 		options->version = (int)number;
 	} else if (!strcmp(name, "depth")) {
 		status = take_number(name, text, 1, 64, &number);
@@ -127,16 +145,18 @@ static int read_options(int argc, char **argv, struct host_options *options)
 	if (options->help)
 		return help();
 	if (options->list)
-		return list();
+		return list(options->kind);
+	if (options->version && (options->version < options->kind->oldest || options->version > options->kind->newest))
+		return usage("no such version of this kind: ", options->kind->name);
 	if (optind < argc)
 		return usage("takes no arguments, not ", argv[optind]);
 	return options->plugin ? -1 : usage("--plugin is missing", "");
 }
 
-static int is_known(const char *scenario)
+static int is_known(const struct host_kind *kind, const char *scenario)
 {
-	for (int i = 0; scenario && i < host_scenario_count; i++)
-		if (!strcmp(scenario, host_scenarios[i].name))
+	for (int i = 0; scenario && i < *kind->scenario_count; i++)
+		if (!strcmp(scenario, kind->scenarios[i].name))
 			return 1;
 	return !scenario;
 }
@@ -151,8 +171,8 @@ static int find_versions(const struct host_options *options, int versions[])
 		fprintf(stderr, "sennit nccl-check: %s\n", why);
 		return 0;
 	}
-	for (int version = HOST_OLDEST; version <= HOST_NEWEST; version++)
-		if (host_find(library, version) && (!options->version || options->version == version))
+	for (int version = options->kind->oldest; version <= options->kind->newest; version++)
+		if (host_find(library, options->kind, version) && (!options->version || options->version == version))
 			versions[count++] = version;
 	if (!count)
 		fprintf(stderr, "sennit nccl-check: %s: no version of the interface that was asked for\n", options->plugin);
@@ -195,8 +215,8 @@ static int run_table(const struct host_options *options, const int *versions, in
 	for (int i = 0; i < count; i++)
 		printf(versions[i] < 10 ? "     v%d" : "    v%d", versions[i]);
 	printf("\n");
-	for (int i = 0; i < host_scenario_count; i++) {
-		const struct host_scenario *scenario = &host_scenarios[i];
+	for (int i = 0; i < *options->kind->scenario_count; i++) {
+		const struct host_scenario *scenario = &options->kind->scenarios[i];
 
 		if (options->scenario ? strcmp(options->scenario, scenario->name) : scenario->slow)
 			continue;
@@ -220,12 +240,14 @@ static int run_measure(const struct host_options *options, int version)
 
 int snti_command_nccl_check(int argc, char **argv)
 {
-	struct host_options options = { .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1 };
+	struct host_options options = { .kind = host_kinds, .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1 };
 	int versions[HOST_NEWEST - HOST_OLDEST + 1], count, status = read_options(argc, argv, &options);
 
 	if (status >= 0)
 		return status;
-	if (!is_known(options.scenario))
+	if (options.measure && options.kind != host_kinds)
+		return usage("only a network can be measured", "");
+	if (!is_known(options.kind, options.scenario))
 		return usage("no such scenario: ", options.scenario);
 	count = find_versions(&options, versions);
 	if (!count)

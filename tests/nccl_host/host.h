@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* host.h - a host for network plugins that behaves as NCCL's proxy does: two processes, each with a service
- * thread that connects, registers and closes, and progress threads that send, receive and test.
+ * thread that connects, registers and closes, and progress threads that send, receive and test. Profilers
+ * and tuners get what NCCL gives them, in both processes alike.
  *
  * What is written over with rubbish before a call is what NCCL leaves there: an old request, a
  * hint, nothing. Whatever goes wrong ends the process with one line to the parent.
@@ -19,6 +20,16 @@
 
 /* ---- net.c: a plugin, as if there were one version ------------------------ */
 
+struct host_scenario;
+/* What a library may be for NCCL, under which symbol. */
+struct host_kind {
+	const char *name, *symbol;
+	int oldest, newest;
+	const struct host_scenario *scenarios;
+	const int *scenario_count;
+};
+extern const struct host_kind host_kinds[];      /* until one without a name; the first is the network */
+
 struct host_net {
 	void *library;
 	const void *table;
@@ -28,8 +39,8 @@ struct host_net {
 
 /* Loads by NCCL's rules for names: 0, or -1 with the reason in @why. */
 int host_load(const char *name, void **library, char *why, size_t room);
-const void *host_find(void *library, int version);      /* NULL: not exported */
-int host_open(struct host_net *net, const char *name, int version, char *why, size_t room);
+const void *host_find(void *library, const struct host_kind *kind, int version);         /* NULL: not exported */
+int host_open(struct host_net *net, const char *name, const struct host_kind *kind, int version, char *why, size_t room);
 int host_init(const struct host_net *net, void **context, nccl_logger logger);
 int host_finalize(const struct host_net *net, void *context);
 int host_devices(const struct host_net *net, int *count);
@@ -55,6 +66,7 @@ const char *host_result_name(int result);
 
 struct host_options {
 	const char *plugin, *scenario, *namespaces;
+	const struct host_kind *kind;
 	int version;                    /* 0: all that there are */
 	uint64_t seed, schedules, messages;
 	int depth, channels, device;
@@ -148,6 +160,8 @@ extern const int host_size_count;
 struct host_scenario { const char *name, *about; void (*body)(struct host_rank *rank); int slow; };
 extern const struct host_scenario host_scenarios[];
 extern const int host_scenario_count;
+extern const struct host_scenario host_profiler_scenarios[], host_tuner_scenarios[];
+extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);

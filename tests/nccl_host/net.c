@@ -2,6 +2,8 @@
 /* net.c - loads a plugin as NCCL does, and calls it as if there were one version of the interface. */
 #include "tests/nccl_host/host.h"
 
+#include "plugins/nccl/network_event.h"
+
 #include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,22 +34,22 @@ int host_load(const char *name, void **library, char *why, size_t room)
 	return *library ? 0 : -1;
 }
 
-const void *host_find(void *library, int version)
+const void *host_find(void *library, const struct host_kind *kind, int version)
 {
 	char symbol[32];
 
-	snprintf(symbol, sizeof symbol, "ncclNetPlugin_v%d", version);
+	snprintf(symbol, sizeof symbol, "%s_v%d", kind->symbol, version);
 	return dlsym(library, symbol);
 }
 
-int host_open(struct host_net *net, const char *name, int version, char *why, size_t room)
+int host_open(struct host_net *net, const char *name, const struct host_kind *kind, int version, char *why, size_t room)
 {
 	*net = (struct host_net){ .version = version };
 	if (host_load(name, &net->library, why, room))
 		return -1;
-	net->table = host_find(net->library, version);
+	net->table = host_find(net->library, kind, version);
 	if (!net->table) {
-		snprintf(why, room, "no ncclNetPlugin_v%d", version);
+		snprintf(why, room, "no %s_v%d", kind->symbol, version);
 		dlclose(net->library);
 		return -1;
 	}
@@ -65,9 +67,11 @@ static int a_parent;
 static int profile(void **event, int type, void *parent, int64_t plugin, void *data)
 {
 	int seen;
+	const struct snti_nccl_event *ours = data;
 
-	(void)data;
 	if (type == NCCL_PROFILE_START) {
+		if (plugin == SNTI_NCCL_EVENT_PLUGIN && (ours->device < 0 || ours->device > 31 || ours->type > 1))
+			__builtin_trap();
 		if (parent != &a_parent || *event || plugin >> 16 < 1)
 			__builtin_trap();
 		seen = atomic_fetch_add(&events_seen, 1);

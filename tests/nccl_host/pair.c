@@ -244,7 +244,7 @@ static void run_rank(struct host_rank *rank, void (*body)(struct host_rank *rank
 	is_loud = getenv("NCCL_DEBUG") && !strcmp(getenv("NCCL_DEBUG"), "INFO");
 	rank->seed = rank->options->seed;
 	enter_namespace(rank);
-	if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
+	if (host_open(&rank->net, rank->options->plugin, rank->options->kind, rank->version, why, sizeof why))
 		host_fail(rank, "%s", why);
 	body(rank);
 	/* exit() and not _exit(): what a plugin does at the end is a part of it. */

@@ -225,7 +225,7 @@ void host_scenario_cycles(struct host_rank *rank)
 		host_close_pair(rank, &link);
 		host_end(rank);
 		dlclose(rank->net.library);
-		if (host_open(&rank->net, rank->options->plugin, rank->version, why, sizeof why))
+		if (host_open(&rank->net, rank->options->plugin, rank->options->kind, rank->version, why, sizeof why))
 			host_fail(rank, "loaded again: %s", why);
 		if (i == 1)
 			before = host_descriptors();

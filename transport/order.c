@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* order.c - which transports may be used, the preferred ones first: as a list names them, or all there are. */
+#include <dirent.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "transport/transport.h"
+
+const char *snti_rdma_folder = "/sys/class/infiniband";
+
+/* Every card that does RDMA is there, whatever its driver: a look at a folder, where loading a library to ask it would
+ * cost every program on every machine. */
+int snti_has_rdma(void)
+{
+	DIR *folder = opendir(snti_rdma_folder);
+	int found = 0;
+
+	for (struct dirent *entry; folder && !found && (entry = readdir(folder));)
+		found = entry->d_name[0] != '.';
+	if (folder)
+		closedir(folder);
+	return found;
+}
+
+static int add(struct snti_order *order, const char *name)
+{
+	uint32_t i = 0;
+
+	while (snti_transports[i] && strcmp(snti_transports[i]->name, name))
+		i++;
+	if (!snti_transports[i] || order->count == SNTI_TRANSPORTS_MOST)
+		return snti_fail(SNT_EINVAL, "no transport is named '%s'", name);
+	order->index[order->count++] = i;
+	return 0;
+}
+
+/* Several devices at once come before tcp, which moves them, on all ranks alike; who has only one opens no rails. */
+static int add_with_rails(struct snti_order *order, const char *list, const char *name)
+{
+	if (!strcmp(name, "tcp") && !strstr(list, "rails") && !order->rails_unasked) {
+		order->rails_unasked = 1;
+		if (add(order, "rails"))
+			return SNT_EINVAL;
+	}
+	return add(order, name);
+}
+
+static void add_all(struct snti_order *order)
+{
+	order->is_automatic = order->rails_unasked = 1;
+	while (snti_transports[order->count]) {
+		order->index[order->count] = order->count;
+		order->count++;
+	}
+}
+
+int snti_order_read(const char *list, struct snti_order *order)
+{
+	char text[256], *save = NULL;
+	int status = 0;
+
+	memset(order, 0, sizeof *order);
+	if (!strcmp(list, "auto")) {
+		add_all(order);
+		return 0;
+	}
+	if (strlen(list) >= sizeof text)
+		return snti_fail(SNT_EINVAL, "the list of transports is longer than %zu bytes", sizeof text - 1);
+	strcpy(text, list);
+	for (char *name = strtok_r(text, ", ", &save); name && !status; name = strtok_r(NULL, ", ", &save))
+		status = add_with_rails(order, list, name);
+	if (!status && !order->count)
+		status = snti_fail(SNT_EINVAL, "no transport may be used: SNT_TRANSPORTS is empty");
+	return status;
+}
