@@ -30,7 +30,7 @@
 #define NO_DEVICE MOCK_NONE
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
-enum { SHM, VERBS, UCX, TCP };
+enum { SHM, VERBS, UCX, RAILS, TCP };
 
 static uint64_t seed = 88172645463325252u;
 
