@@ -24,6 +24,7 @@ static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sink the_sink;
 static __thread char error_text[LONGEST];
 static __thread unsigned error_count;
+static __thread int is_quiet;
 
 static const char *const level_names[] = { "none", "error", "warning", "info", "debug", "trace" };
 
@@ -115,10 +116,15 @@ int snti_fail(int status, const char *format, ...)
 	va_end(arguments);
 	memcpy(error_text, text, strlen(text) + 1);
 	error_count++;
-	if (wanted(SNT_LOG_ERROR))
-		emit(SNT_LOG_ERROR, text);
+	if (wanted(is_quiet ? SNT_LOG_DEBUG : SNT_LOG_ERROR))
+		emit(is_quiet ? SNT_LOG_DEBUG : SNT_LOG_ERROR, text);
 	errno = keep;
 	return status;
+}
+
+void snti_fail_quietly(int on)
+{
+	is_quiet = on;
 }
 
 int snti_log_may(struct snti_log_limit *limit, char more[SNTI_LOG_MORE])

@@ -15,6 +15,10 @@ void snti_log(enum snt_log_level level, const char *format, ...) __attribute__((
  * snt_error_text(), logs it, returns @status. Everybody else passes @status on. */
 int snti_fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* From now on, in this thread, failures are kept but logged for debugging only: whoever asks for that has another way
+ * to go, or says it in words of its own. 0: no more. */
+void snti_fail_quietly(int on);
+
 /* So that a failure can be told by another thread than the one in which it came up: how many this thread has had, and
  * the text of another's as this thread's own, which logs nothing. */
 unsigned snti_error_count(void);

@@ -20,6 +20,8 @@
 	  "Choice of algorithms, such as allreduce:0-4K:doubling,allreduce:4K-:ring; empty chooses by size.") \
 	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \
 	  "Network interfaces to use, by name (eth0) or subnet (10.0.0.0/8), in order; empty means any that is up.") \
+	X(rails,        text,   "SNT_RAILS",       "auto",  0, 0, \
+	  "Network interfaces to use at once as one connection, by name or subnet; auto, off.") \
 	X(secret,       text,   "SNT_SECRET",      "",      0, 0, \
 	  "The job's secret, the same text on every rank.") \
 	X(secret_file,  text,   "SNT_SECRET_FILE", "",      0, 0, \

@@ -29,7 +29,7 @@
 #define NO_DEVICE MOCK_NONE
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
-enum { SHM, VERBS, UCX, TCP };
+enum { SHM, VERBS, UCX, RAILS, TCP };
 
 static uint64_t seed = 88172645463325252u;
 
@@ -50,13 +50,18 @@ static void lists_are_read(void **state)
 	(void)state;
 	assert_int_equal(snti_order_read("tcp, shm", &order), 0);
 	assert_false(order.is_automatic);
+	assert_true(order.rails_unasked);
+	assert_int_equal(order.count, 3);
+	assert_ptr_equal(snti_transports[order.index[0]], &snti_rails_transport);
+	assert_ptr_equal(snti_transports[order.index[1]], &snti_tcp_transport);
+	assert_int_equal(order.index[2], SHM);
+	assert_int_equal(snti_order_read("tcp,rails", &order), 0);
+	assert_false(order.rails_unasked);
 	assert_int_equal(order.count, 2);
-	assert_int_equal(order.index[0], TCP);
-	assert_int_equal(order.index[1], SHM);
 	assert_int_equal(snti_order_read("auto", &order), 0);
 	assert_true(order.is_automatic);
-	assert_int_equal(order.count, 4);
-	for (uint32_t i = 0; i < 4; i++)
+	assert_int_equal(order.count, 5);
+	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(order.index[i], i);
 	assert_int_equal(snti_order_read("", &order), SNT_EINVAL);
 	assert_int_equal(snti_order_read("shm,pigeon", &order), SNT_EINVAL);

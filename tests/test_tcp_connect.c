@@ -136,7 +136,8 @@ static void a_port_is_as_patient_as_its_team(void **state)
 	one.transports = "tcp";
 	one.timeout_ms = 12345678;
 	assert_int_equal(snt_team_create(&one, &team), 0);
-	assert_int_equal(((struct tcp_port *)team->ports[team->preferred[0]])->timeout_ms, 12345678);
+	/* Before it come rails, which one host does not open. */
+	assert_int_equal(((struct tcp_port *)team->ports[team->preferred[1]])->timeout_ms, 12345678);
 	snt_team_destroy(team);
 }
 

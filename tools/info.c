@@ -43,6 +43,12 @@ static void show_libraries(void)
 }
 
 /* What the automatic order would do between this host and another like it, or what was named instead. */
+/* Rails that nobody named are there where several devices are. */
+static int is_idle(const struct snti_order *order, const struct snti_transport *one)
+{
+	return one == &snti_rails_transport && order->rails_unasked && !snti_rails_wanted(0);
+}
+
 static void show_order(void)
 {
 	struct snti_order order;
@@ -54,6 +60,8 @@ static void show_order(void)
 	for (uint32_t i = 0; i < order.count; i++) {
 		const struct snti_transport *one = snti_transports[order.index[i]];
 
+		if (is_idle(&order, one))
+			continue;
 		if (!order.is_automatic || !one->offers || !one->offers(text, sizeof text))
 			printf(" %s", one->name);
 	}
@@ -62,6 +70,8 @@ static void show_order(void)
 		const struct snti_transport *one = snti_transports[order.index[i]];
 		int lacks = one->offers && one->offers(text, sizeof text);
 
+		if (is_idle(&order, one))
+			continue;
 		if (!one->offers)
 			printf("  %-10s %s\n", one->name, one->within_host ? "between ranks of one host" : "between hosts that have nothing else");
 		else
@@ -80,6 +90,16 @@ static void show_rdma(void)
 		printf("rdma         %s\n", rdma.devices ? "no active port" : "no device");
 }
 
+static void show_rails(void)
+{
+	struct snti_device rails;
+
+	if (snti_rails_transport.devices(&rails, 1) == 1)
+		printf("rails        %s, %d Mbit/s in all\n", rails.name, rails.speed_mbps);
+	else
+		printf("rails        none; SNT_RAILS may name interfaces\n");
+}
+
 static void show_build(void)
 {
 	struct utsname system;
@@ -93,6 +113,7 @@ static void show_build(void)
 	printf("cpu          %s\ncores        %d\n", snti_cpu_name(), snti_cpu_count());
 	show_features();
 	show_rdma();
+	show_rails();
 	if (!uname(&system))
 		printf("kernel       %s %s %s\n", system.sysname, system.release, system.machine);
 }

@@ -34,9 +34,20 @@ static int add(struct snti_order *order, const char *name)
 	return 0;
 }
 
+/* Several devices at once come before tcp, which moves them, on all ranks alike; who has only one opens no rails. */
+static int add_with_rails(struct snti_order *order, const char *list, const char *name)
+{
+	if (!strcmp(name, "tcp") && !strstr(list, "rails") && !order->rails_unasked) {
+		order->rails_unasked = 1;
+		if (add(order, "rails"))
+			return SNT_EINVAL;
+	}
+	return add(order, name);
+}
+
 static void add_all(struct snti_order *order)
 {
-	order->is_automatic = 1;
+	order->is_automatic = order->rails_unasked = 1;
 	while (snti_transports[order->count]) {
 		order->index[order->count] = order->count;
 		order->count++;
@@ -57,7 +68,7 @@ int snti_order_read(const char *list, struct snti_order *order)
 		return snti_fail(SNT_EINVAL, "the list of transports is longer than %zu bytes", sizeof text - 1);
 	strcpy(text, list);
 	for (char *name = strtok_r(text, ", ", &save); name && !status; name = strtok_r(NULL, ", ", &save))
-		status = add(order, name);
+		status = add_with_rails(order, list, name);
 	if (!status && !order->count)
 		status = snti_fail(SNT_EINVAL, "no transport may be used: SNT_TRANSPORTS is empty");
 	return status;

@@ -177,6 +177,12 @@ socklen_t tcp_address_at(const struct snti_address *address, int index, struct s
 /* @want: an interface's name or a subnet; NULL: whatever is up and no loopback. */
 int tcp_is_wanted(const struct ifaddrs *one, const char *want);
 int tcp_is_chosen(const struct ifaddrs *one, const char *names);        /* by a list of those; "": whatever is up */
+/* The network that @device is in, as "family, prefix, address", for comparison; zeros: none. */
+void tcp_network(const char *device, unsigned char *net, size_t size);
+/* The device with an address that is @want, a name or a subnet; 0 or -1. */
+int tcp_device_named(const char *want, char *name, size_t size);
+/* @to is reached at @from's addresses too, as far as there is room: a listener hears them all. */
+void tcp_address_join(struct snti_address *to, const struct snti_address *from);
 void tcp_log_path(const struct tcp_conn *conn);         /* says whereto its sockets lead */
 
 /* tcp_device.c */

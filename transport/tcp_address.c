@@ -284,6 +284,69 @@ socklen_t tcp_address_at(const struct snti_address *address, int index, struct s
 	return sizeof *in6;
 }
 
+void tcp_address_join(struct snti_address *to, const struct snti_address *from)
+{
+	struct tcp_place place, other;
+
+	memcpy(&place, to->bytes, sizeof place);
+	memcpy(&other, from->bytes, sizeof other);
+	for (int i = 0; i < other.count && place.count < TCP_ADDRESSES; i++) {
+		int known = 0;
+
+		for (int k = 0; k < place.count; k++)
+			known |= !memcmp(&place.at[k], &other.at[i], sizeof place.at[k]);
+		if (!known)
+			place.at[place.count++] = other.at[i];
+	}
+	memcpy(to->bytes, &place, sizeof place);
+}
+
+int tcp_device_named(const char *want, char *name, size_t size)
+{
+	struct ifaddrs *all;
+	int status = -1;
+
+	if (getifaddrs(&all))
+		return -1;
+	for (const struct ifaddrs *one = all; one && status; one = one->ifa_next)
+		if (tcp_is_wanted(one, want))
+			status = (size_t)snprintf(name, size, "%s", one->ifa_name) < size ? 0 : -1;
+	freeifaddrs(all);
+	return status;
+}
+
+static void name_network(const struct ifaddrs *one, unsigned char *net, size_t most)
+{
+	size_t size = 0, mask_size = 0;
+	const unsigned char *bytes = raw(one->ifa_addr, &size), *mask = raw(one->ifa_netmask, &mask_size);
+
+	if (!bytes || !mask || mask_size != size || size + 2 > most)
+		return;
+	net[0] = size == 4 ? 4 : 6;
+	for (size_t i = 0; i < size; i++) {
+		net[1] = (unsigned char)(net[1] + __builtin_popcount(mask[i]));
+		net[2 + i] = bytes[i] & mask[i];
+	}
+}
+
+void tcp_network(const char *device, unsigned char *net, size_t size)
+{
+	const char *names = snti_settings()->interfaces;
+	struct ifaddrs *all;
+
+	memset(net, 0, size);
+	if (getifaddrs(&all))
+		return;
+	/* The address that add_device() takes: version 4 before 6. */
+	for (const struct ifaddrs *one = all; one; one = one->ifa_next)
+		if (!strcmp(one->ifa_name, device) && tcp_is_chosen(one, names) &&
+		    (!net[0] || (net[0] == 6 && one->ifa_addr->sa_family == AF_INET))) {
+			memset(net, 0, size);
+			name_network(one, net, size);
+		}
+	freeifaddrs(all);
+}
+
 void tcp_log_path(const struct tcp_conn *conn)
 {
 	struct sockaddr_storage there;

@@ -159,11 +159,14 @@ struct snti_transport {
 /* All transports there are, in the order of their names' table; NULL ends it. */
 extern const struct snti_transport *const snti_transports[];
 extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snti_ucx_transport, snti_tcp_transport;
+extern const struct snti_transport snti_rails_transport;
+/* Whether several devices are to be used at once without anybody naming the rails transport. */
+int snti_rails_wanted(int local_only);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 #define SNTI_TRANSPORTS_MOST 8
 /* Indices in snti_transports, the preferred one first. */
-struct snti_order { int is_automatic; uint32_t count, index[SNTI_TRANSPORTS_MOST]; };
+struct snti_order { int is_automatic, rails_unasked; uint32_t count, index[SNTI_TRANSPORTS_MOST]; };
 /* From a list as SNT_TRANSPORTS has it; "auto" stands for all, of which those are left out that offer nothing. */
 int snti_order_read(const char *list, struct snti_order *order) SNT_CHECK_RESULT;
 /* Whether this host has an RDMA device; a look at a folder, which tests may change. */

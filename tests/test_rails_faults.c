@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* test_rails_faults.c - rails that are lost while messages move, at once or in silence: nothing is lost, nothing folded twice, and
+ * they come back. */
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "tests/conformance_parts.h"
+#include "transport/rails.h"
+#include "transport/tcp.h"
+
+enum { LANES = 4, ROUNDS = 12, LARGE = 3 << 20 };
+
+static struct rails_conn *rails_of(struct pair *p, int side)
+{
+	return (struct rails_conn *)p->conn[side];
+}
+
+static int is_whole(struct pair *p)
+{
+	for (int side = 0; side < 2; side++)
+		for (unsigned i = 0; i < rails_of(p, side)->count; i++)
+			if (rails_of(p, side)->rails[i].phase != RAILS_LIVE)
+				return 0;
+	return rails_of(p, 0)->count == 3;
+}
+
+static int socket_of(struct snti_conn *conn)
+{
+	return ((struct tcp_conn *)conn)->sockets[0].fd;
+}
+
+/* The socket goes on taking bytes, which nobody gets: as a cable that was cut. */
+static void silence(int fd)
+{
+	int ends[2];
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	assert_int_equal(dup2(ends[0], fd), fd);
+	close(ends[0]);
+	/* The other end stays open: it is closed by the end of the test's process. */
+}
+
+/* @how 0: the chunks' conn is reset, 1: the frames', 2: both are silent. */
+static void lose(struct pair *p, unsigned rail, int how)
+{
+	for (int side = 0; side < 2; side++) {
+		struct rails_rail *one = &rails_of(p, side)->rails[rail];
+
+		if (one->phase != RAILS_LIVE)
+			return;
+		if (how < 2 && !side)
+			shutdown(socket_of(how ? one->line : one->sub), SHUT_RDWR);
+		if (how == 2) {
+			silence(socket_of(one->line));
+			silence(socket_of(one->sub));
+		}
+	}
+}
+
+static void add(void *dst, const void *left, const void *right, size_t count)
+{
+	const uint32_t *a = left, *b = right;
+
+	for (size_t i = 0; i < count; i++)
+		((uint32_t *)dst)[i] = a[i] + b[i];
+}
+
+/* Both ways on several lanes, sums in place and copies, large and small. */
+struct flow {
+	struct snti_xfer send[2][LANES], recv[2][LANES];
+	uint32_t *out[2][LANES], *in[2][LANES];
+	size_t count[2][LANES];
+};
+
+static void flow_make(struct flow *f)
+{
+	for (int side = 0; side < 2; side++)
+		for (int lane = 0; lane < LANES; lane++) {
+			size_t count = lane % 2 ? (LARGE + next_random() % LARGE) / 4 : 1 + next_random() % 2000;
+
+			f->count[side][lane] = count;
+			f->out[side][lane] = malloc(4 * count);
+			f->in[side][lane] = malloc(4 * count);
+			for (size_t i = 0; i < count; i++) {
+				f->out[side][lane][i] = (uint32_t)(i * 2654435761u + (unsigned)lane);
+				f->in[side][lane][i] = (uint32_t)i;
+			}
+			f->send[side][lane] = message(f->out[side][lane], 4 * count, (uint64_t)lane);
+			f->recv[side][lane] = message(f->in[side][lane], 4 * count, (uint64_t)lane);
+			if (lane == 3)
+				continue;       /* a copy */
+			f->recv[side][lane].fold = add;
+			f->recv[side][lane].operand = f->in[side][lane];
+			f->recv[side][lane].width = 4;
+		}
+}
+
+static void flow_check(struct flow *f)
+{
+	for (int side = 0; side < 2; side++)
+		for (int lane = 0; lane < LANES; lane++) {
+			for (size_t i = 0; i < f->count[side][lane]; i++) {
+				uint32_t want = (uint32_t)(i * 2654435761u + (unsigned)lane) + (lane == 3 ? 0 : (uint32_t)i);
+
+				if (f->in[side][lane][i] != want)
+					fail_msg("side %d, lane %d: element %zu is wrong", side, lane, i);
+			}
+			free(f->out[side][lane]);
+			free(f->in[side][lane]);
+		}
+}
+
+static int flow_is_done(const struct flow *f)
+{
+	for (int side = 0; side < 2; side++)
+		for (int lane = 0; lane < LANES; lane++)
+			if (f->send[side][lane].status == SNT_BUSY || f->recv[side][lane].status == SNT_BUSY)
+				return 0;
+	return 1;
+}
+
+/* A message each way on every lane, while @rail is lost after @turns. */
+static void flow_run(struct pair *p, unsigned rail, int how, int turns)
+{
+	struct flow f;
+
+	flow_make(&f);
+	for (int side = 0; side < 2; side++)
+		for (int lane = 0; lane < LANES; lane++) {
+			do_recv(p, !side, &f.recv[side][lane]);
+			do_send(p, side, &f.send[side][lane]);
+		}
+	for (int i = 0; i < turns; i++)
+		turn(p);
+	lose(p, rail, how);
+	until(p, flow_is_done(&f));
+	for (int side = 0; side < 2; side++) {
+		assert_int_equal(p->conn[side]->status, 0);
+		for (int lane = 0; lane < LANES; lane++) {
+			assert_int_equal(f.send[side][lane].status, 0);
+			assert_int_equal(f.recv[side][lane].status, 0);
+		}
+	}
+	flow_check(&f);
+}
+
+static void lose_often(struct pair *p, int how)
+{
+	seed = 17 + (uint64_t)how;
+	for (int round = 0; round < ROUNDS; round++) {
+		uint64_t deadline = snti_deadline_ms(5000);
+
+		flow_run(p, (unsigned)round % 3, how, 3 * round);
+		while (!is_whole(p)) {
+			assert_false(snti_is_past(deadline));
+			turn(p);
+		}
+	}
+}
+
+static void rail_without_its_chunks_conn(void **state)
+{
+	lose_often(*state, 0);
+}
+
+static void rail_without_its_frames_conn(void **state)
+{
+	lose_often(*state, 1);
+}
+
+/* Two at a time; the last one that is left carries on. */
+static void silent_rails(void **state)
+{
+	struct pair *p = *state;
+
+	seed = 5;
+	for (unsigned round = 0; round < 4; round++) {
+		lose(p, (round + 1) % 3, 2);
+		flow_run(p, round % 3, 2, (int)round * 5);
+		until(p, is_whole(p));
+	}
+}
+
+/* While one rail is down and dialed again, a peer that sends nothing is nothing that moves. */
+static void asking_is_not_moving(void **state)
+{
+	struct pair *p = *state;
+	uint32_t in[4], out[4] = { 1 };
+	struct snti_xfer recv = message(in, sizeof in, 1), send = message(out, sizeof out, 1);
+	uint64_t deadline = snti_deadline_ms(2000);
+
+	do_recv(p, 0, &recv);
+	lose(p, 1, 2);
+	for (int i = 0; i < 100; i++)
+		turn(p);
+	while (!snti_is_past(deadline)) {
+		assert_int_equal(turn(p), 0);
+		poll(NULL, 0, 1);
+	}
+	until(p, is_whole(p));
+	assert_int_equal(recv.status, SNT_BUSY);
+	do_send(p, 1, &send);
+	done(p, &recv);
+}
+
+static void all_rails_lost_is_told(void **state)
+{
+	struct pair *p = *state;
+	uint32_t in[4];
+	struct snti_xfer recv = message(in, sizeof in, 1);
+
+	do_recv(p, 0, &recv);
+	for (unsigned i = 0; i < 3; i++)
+		lose(p, i, 1);
+	until(p, recv.status != SNT_BUSY);
+	assert_int_equal(recv.status, SNT_EPEER);
+	assert_non_null(strstr(snt_error_text(), "any more: lo: "));
+}
+
+static int meet(void **state)
+{
+	int status = setup(state);
+
+	until((struct pair *)*state, is_whole(*state));
+	return status;
+}
+
+int main(void)
+{
+#define paired(test) cmocka_unit_test_setup_teardown(test, meet, teardown)
+	const struct CMUnitTest tests[] = {
+		paired(rail_without_its_chunks_conn), paired(rail_without_its_frames_conn), paired(silent_rails),
+		paired(asking_is_not_moving), paired(all_rails_lost_is_told),
+	};
+
+	wire = &snti_rails_transport;
+	setenv("SNT_LOG", "0", 0);
+	setenv("SNT_RAILS", "lo,lo,lo", 1);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
