@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -15,6 +16,7 @@
 #define IDLE_EVERY 16
 #define CLOSE_MS 1000
 #define CONTROL_EAGER 4096
+#define NAP_NS 20000000           /* over ud, UCX's own thread may take what comes, and its descriptor then tells of nothing */
 
 static int watch(struct ucx_port *port, int fd)
 {
@@ -37,7 +39,8 @@ static int open_control(struct ucx_port *port, const struct snti_port_options *o
 	control->sockets = 1;
 	control->eager = CONTROL_EAGER;
 	port->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (port->epoll < 0 || watch(port, port->control->wake_fd))
+	port->timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (port->epoll < 0 || port->timer < 0 || watch(port, port->timer) || watch(port, port->control->wake_fd))
 		return snti_fail(errno == EMFILE || errno == ENFILE ? SNT_ELIMIT : SNT_EDEVICE, "ucx: no epoll: %m");
 	port->base.wake_fd = port->epoll;
 	return 0;
@@ -93,7 +96,7 @@ static int ucx_open(struct snti_port *base, const struct snti_port_options *opti
 
 	snti_list_init(&port->conns);
 	snti_list_init(&port->lingers);
-	port->epoll = -1;
+	port->epoll = port->timer = -1;
 	if (!status)
 		status = open_control(port, options);
 	if (!status)
@@ -144,10 +147,12 @@ static void ucx_close(struct snti_port *base)
 	if (port->control)
 		port->control->hasty = base->hasty;
 	snti_port_close(port->control);
+	if (port->timer >= 0)
+		close(port->timer);
 	if (port->epoll >= 0)
 		close(port->epoll);
 	free(port->tokens);
-	port->epoll = base->wake_fd = -1;
+	port->epoll = port->timer = base->wake_fd = -1;
 	port->tokens = NULL;
 	port->control = NULL;
 }
@@ -192,9 +197,11 @@ static int ucx_poll(struct snti_port *base)
 static int ucx_arm(struct snti_port *base)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
+	struct itimerspec nap = { .it_value.tv_nsec = NAP_NS };
 	ucs_status_t status;
 
 	port->armed = 1;
+	timerfd_settime(port->timer, 0, &nap, NULL);
 	(void)!port->control->ops->arm(port->control);
 	if (port->ailing)
 		return SNTI_AGAIN;

@@ -73,7 +73,7 @@ struct ucx_port {
 	ucp_address_t *address;
 	size_t address_size;
 	ucp_datatype_t folding;
-	int epoll, armed;
+	int epoll, timer, armed;
 	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
 	int half_open;                  /* a conn ended while UCX was connecting it */
 	unsigned turn;
