@@ -352,6 +352,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "register", "registration on one thread while data flows on another", scenario_register, 0, 0 },
 	{ "channels", "two communicators, each with a progress thread and three channels", scenario_channels, 0, 0 },
 	{ "full", "receives until none is taken, then all of them end", scenario_full, 0, 0 },
+	{ "merge", "two devices made one, on both sides and on one alone", host_scenario_merge, 0, 1 },
 	{ "farewell", "one side closes while the other still tests", host_scenario_farewell, 0, 0 },
 	{ "abort", "memory deregistered and comms closed with work in flight", host_scenario_abort, 0, 0 },
 	{ "frozen", "the same while the other process is stopped: nobody waits for it", host_scenario_frozen, 0, 1 },
