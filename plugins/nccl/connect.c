@@ -72,6 +72,7 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	snti_list_init(&comm->idle);
 	snti_list_init(&comm->memories);
 	snti_list_init(&comm->link);
+	snti_list_init(&comm->tended);
 	comm->kind = kind;
 	comm->device = device;
 	comm->traffic_class = traffic_class;
@@ -122,6 +123,7 @@ int snti_nccl_close(void *object)
 
 	if (!comm)
 		return NCCL_SUCCESS;
+	snti_nccl_untend(comm);
 	comm->is_cut |= atomic_load(&comm->context->is_aborted);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
@@ -362,6 +364,7 @@ int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic
 	snti_nccl_leave(comm);
 	comm->kind = SNTI_NCCL_SENDS;
 	snti_nccl_join(context, comm);
+	snti_nccl_tend(comm);
 	*send_comm = comm;
 	return NCCL_SUCCESS;
 }
@@ -406,6 +409,7 @@ static int hand_over(struct snti_nccl_comm *listener, void **recv_comm)
 	listener->port = NULL;
 	listener->conn = NULL;
 	snti_nccl_join(listener->context, comm);
+	snti_nccl_tend(comm);
 	*recv_comm = comm;
 	return NCCL_SUCCESS;
 }

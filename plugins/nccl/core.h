@@ -2,8 +2,9 @@
 /* core.h - the plugin without NCCL's versions: what versions.c converts to and the other files share.
  *
  * NCCL's service thread and progress thread meet in a comm: whoever touches its port holds its
- * lock. Each comm has a port of its own, so that comms never meet. The one other lock, the
- * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it.
+ * lock. Each comm has a port of its own, so that comms never meet. Another lock, the
+ * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it. Only comms over several
+ * devices have a thread beside NCCL's (tend.c).
  */
 #ifndef PLUGINS_NCCL_CORE_H
 #define PLUGINS_NCCL_CORE_H
@@ -59,6 +60,7 @@ enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SN
 struct snti_nccl_comm {
 	pthread_mutex_t lock;
 	struct snti_link link;          /* among the context's; the world's lock guards it */
+	struct snti_link tended;        /* among those over rails */
 	struct snti_nccl_context *context;
 	enum snti_nccl_kind kind;
 	const struct snti_nccl_device *device;
@@ -138,6 +140,10 @@ int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic
 int snti_nccl_accept(void *listen_comm, void **recv_comm);
 int snti_nccl_close(void *comm);
 void snti_nccl_free(struct snti_nccl_comm *comm);                /* it has left its context */
+
+/* tend.c */
+void snti_nccl_tend(struct snti_nccl_comm *comm);                /* it is up; from now on another thread polls it, too */
+void snti_nccl_untend(struct snti_nccl_comm *comm);
 
 /* transfer.c */
 int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests; 0 or a status */
