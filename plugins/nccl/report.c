@@ -27,12 +27,12 @@ void snti_nccl_log(int level, const char *format, ...)
 static void write_cause(char *to, size_t room, const char *text)
 {
 	static const char unknown[] = "rank -1";
-	const char *at = strstr(text, unknown);
+	size_t used = 0;
 
-	if (at)
-		snprintf(to, room, "%.*sthe peer%s", (int)(at - text), text, at + sizeof unknown - 1);
-	else
-		snprintf(to, room, "%s", text);
+	for (const char *at; (at = strstr(text, unknown)) && used < room; text = at + sizeof unknown - 1)
+		used += (size_t)snprintf(to + used, room - used, "%.*sthe peer", (int)(at - text), text);
+	if (used < room)
+		snprintf(to + used, room - used, "%s", text);
 }
 
 /* Errors of the wire are not logged here: whoever passes them to NCCL logs them, with the device and the peer. */

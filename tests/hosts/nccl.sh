@@ -9,7 +9,9 @@ plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
 unset NCCL_SOCKET_IFNAME
 export SNT_NCCL_TRANSPORTS=tcp
 hosts 2
-for host in 0 1; do link $host eth1 br0 fd00:77::$((host + 1))/64; done
+# On a switch of its own: on one switch either interface answers for the addresses of both.
+bridge br1
+for host in 0 1; do link $host eth1 br1 fd00:77::$((host + 1))/64; done
 on 0 ip link add docker0 type bridge && on 0 ip address add 172.17.0.1/16 dev docker0 && on 0 ip link set docker0 up
 
 # check NAME ARGUMENT...: nccl-check, with what it says in $work/NAME
@@ -46,7 +48,7 @@ for scenario in grouped channels abort death farewell; do
 done
 
 # Two devices as one; on one side alone; and where the other side has but one
-between=(--netns /run/netns/h0,/run/netns/h1)
+between=(--netns "/run/netns/h0,/run/netns/h1")
 export NCCL_SOCKET_IFNAME=eth
 for scenario in merge short register abort death farewell; do
 	check merged "${between[@]}" --merge --scenario $scenario || complain "$scenario, merged: $(cat "$work/merged")"
@@ -81,7 +83,7 @@ marks 0x20
 marks 0x68 --traffic-class 104
 
 # One of the two merged devices is cut: what is under way goes on over the other.
-NCCL_DEBUG=INFO check cut "${between[@]}" --merge --scenario soak --messages 400000 &
+NCCL_DEBUG=INFO check cut "${between[@]}" --merge --scenario soak --messages 300000 &
 waiting=$!
 settled 8
 sleep 0.5
