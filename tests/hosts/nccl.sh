@@ -92,6 +92,19 @@ kill -0 $waiting 2>/dev/null || complain "cut: it was over before"
 wait $waiting || complain "cut: $(cat "$work/cut")"
 grep -q 'eth1.*silent' "$work/cut" || complain "cut: nobody noticed: $(cat "$work/cut")"
 ip link set eth1h1 up
+
+# One after the other is cut between the messages of a sender that sleeps.
+check naps "${between[@]}" --merge --scenario naps &
+waiting=$!
+settled 8
+sleep 0.7
+ip link set eth1h1 down
+sleep 1.5
+ip link set eth1h1 up
+sleep 2.5
+ip link set eth0h1 down
+wait $waiting || complain "naps: $(cat "$work/naps")"
+ip link set eth0h1 up
 unset NCCL_SOCKET_IFNAME
 
 SNT_TIMEOUT=3000 check silence --netns /run/netns/h0,/run/netns/h1 --scenario silence &

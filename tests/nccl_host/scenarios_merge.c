@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* scenarios_merge.c - two devices as one: what may be merged, what it is then, and traffic over it, also when one side alone has. */
+/* scenarios_merge.c - two devices as one: what may be merged, what it is then, and traffic over it, also when one side alone has;
+ * and a sender that sleeps after its sends.
+ */
 #include "tests/nccl_host/host.h"
 
 #include <string.h>
+#include <time.h>
 
 static int count_devices(struct host_rank *rank)
 {
@@ -98,5 +101,72 @@ void host_scenario_merge(struct host_rank *rank)
 			use(rank, merged);
 		}
 	}
+	host_end(rank);
+}
+
+/* ---- one side sleeps -------------------------------------------------------------- */
+
+enum { NAPS = 4, NAP_MS = 2000, LATE_MS = 1500 };
+
+static void wait_for(struct host_rank *rank, void *request)
+{
+	uint64_t start = host_now_ns();
+	int done = 0;
+
+	while (!done) {
+		host_must(rank, host_test(&rank->net, request, &done, NULL), "test");
+		if (host_now_ns() - start > 2 * HOST_WAIT_MS * 1000000ull)
+			host_fail(rank, "a message never comes");
+	}
+}
+
+static void send_and_sleep(struct host_rank *rank, void *comm, uint64_t *word)
+{
+	void *memory, *request;
+
+	host_must(rank, host_register(&rank->net, comm, word, sizeof *word, &memory), "regMr");
+	for (int i = 0; i < NAPS; i++) {
+		*word = host_now_ns();
+		do
+			host_must(rank, host_isend(&rank->net, comm, word, sizeof *word, 1, memory, &request), "isend");
+		while (!request);
+		wait_for(rank, request);
+		nanosleep(&(struct timespec){ .tv_sec = NAP_MS / 1000 }, NULL);
+	}
+	host_must(rank, host_deregister(&rank->net, comm, memory), "deregMr");
+}
+
+static void receive_in_time(struct host_rank *rank, void *comm, uint64_t *word)
+{
+	struct host_buffers b = { .count = 1, .data = { word }, .sizes = { sizeof *word }, .tags = { 1 } };
+	void *request;
+
+	host_must(rank, host_register(&rank->net, comm, word, sizeof *word, &b.memories[0]), "regMr");
+	for (int i = 0; i < NAPS; i++) {
+		uint64_t late_ms;
+
+		host_must(rank, host_irecv(&rank->net, comm, &b, &request), "irecv");
+		wait_for(rank, request);
+		late_ms = (host_now_ns() - *word) / 1000000;
+		if (late_ms > LATE_MS)
+			host_fail(rank, "message %d came after %llu ms", i, (unsigned long long)late_ms);
+	}
+	host_must(rank, host_deregister(&rank->net, comm, b.memories[0]), "deregMr");
+}
+
+/* The sender calls nothing once its send is done; what it sent has to arrive all the same. */
+void host_scenario_naps(struct host_rank *rank)
+{
+	struct host_link link;
+	uint64_t word = 0;
+
+	host_begin(rank);
+	host_connect_pair(rank, rank->context, &link);
+	if (rank->rank)
+		receive_in_time(rank, link.recv, &word);
+	else
+		send_and_sleep(rank, link.send, &word);
+	host_barrier(rank);
+	host_close_pair(rank, &link);
 	host_end(rank);
 }
