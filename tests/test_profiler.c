@@ -21,9 +21,9 @@
 #include "plugins/nccl/tuner_rules.h"
 
 /* The plugin's device 0, without its transports. */
-const struct snti_device *snti_nccl_device(int device)
+const struct snti_nccl_device *snti_nccl_device(int device)
 {
-	static const struct snti_device first = { .name = "eth0" };
+	static const struct snti_nccl_device first = { .name = "eth0" };
 
 	return device == 0 ? &first : NULL;
 }

@@ -187,6 +187,7 @@ int  rails_choose(const char *names, int local_only, struct rails_choice *choice
 int  rails_devices(struct snti_device *devices, int most);
 /* @to is to reach what @from reaches as well, where the transport underneath can say so. */
 void rails_widen(const struct snti_transport *under, struct snti_address *to, const struct snti_address *from);
+int  rails_shorten(const char *under, struct snti_address *address);
 /* A port that has a conn for each purpose needs no more than one way for each. */
 void rails_narrow(const struct snti_transport *under, struct snti_port *port);
 void rails_net(const struct snti_transport *under, const char *device, unsigned char net[RAILS_NET]);

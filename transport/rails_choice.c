@@ -120,11 +120,16 @@ int rails_devices(struct snti_device *devices, int most)
 	return 1;
 }
 
-/* These three are all that rails have to know about what is underneath. */
+/* These four are all that rails have to know about what is underneath. */
 void rails_widen(const struct snti_transport *under, struct snti_address *to, const struct snti_address *from)
 {
 	if (under == &snti_tcp_transport)
 		tcp_address_join(to, from);
+}
+
+int rails_shorten(const char *under, struct snti_address *address)
+{
+	return strncmp(under, snti_tcp_transport.name, 8) ? -1 : tcp_address_shorten(address);
 }
 
 void rails_narrow(const struct snti_transport *under, struct snti_port *port)

@@ -62,6 +62,20 @@ int rails_address(struct snti_port *base, struct snti_address *mine)
 	return 0;
 }
 
+int snti_rails_shorten(struct snti_address *address)
+{
+	struct rails_place place;
+	struct snti_address lead = { { 0 } };
+
+	memcpy(&place, address->bytes, sizeof(place));
+	memcpy(lead.bytes, place.sub, sizeof(place.sub));
+	if (rails_shorten(place.under, &lead))
+		return -1;
+	memcpy(place.sub, lead.bytes, sizeof(place.sub));
+	memcpy(address->bytes, &place, sizeof(place));
+	return 0;
+}
+
 static int read_address(const struct rails_port *port, const struct snti_address *address, struct snti_address *lead,
 			unsigned *index)
 {

@@ -183,6 +183,8 @@ void tcp_network(const char *device, unsigned char *net, size_t size);
 int tcp_device_named(const char *want, char *name, size_t size);
 /* @to is reached at @from's addresses too, as far as there is room: a listener hears them all. */
 void tcp_address_join(struct snti_address *to, const struct snti_address *from);
+/* Without the last of several; -1: it is the only one. */
+int tcp_address_shorten(struct snti_address *address);
 void tcp_log_path(const struct tcp_conn *conn);         /* says whereto its sockets lead */
 
 /* tcp_device.c */

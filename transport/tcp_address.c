@@ -301,6 +301,18 @@ void tcp_address_join(struct snti_address *to, const struct snti_address *from)
 	memcpy(to->bytes, &place, sizeof place);
 }
 
+int tcp_address_shorten(struct snti_address *address)
+{
+	struct tcp_place place;
+
+	memcpy(&place, address->bytes, sizeof place);
+	if (place.count < 2 || place.count > TCP_ADDRESSES)
+		return -1;
+	memset(&place.at[--place.count], 0, sizeof place.at[0]);
+	memcpy(address->bytes, &place, sizeof place);
+	return 0;
+}
+
 int tcp_device_named(const char *want, char *name, size_t size)
 {
 	struct ifaddrs *all;

@@ -162,6 +162,8 @@ extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snt
 extern const struct snti_transport snti_rails_transport;
 /* Whether several devices are to be used at once without anybody naming the rails transport. */
 int snti_rails_wanted(int local_only);
+/* An address of the rails transport, without the last of those that it lists: 0, or -1: it lists one alone. */
+int snti_rails_shorten(struct snti_address *address);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 #define SNTI_TRANSPORTS_MOST 8

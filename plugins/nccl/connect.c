@@ -60,7 +60,8 @@ static int make_secret(const unsigned char seed[SEED_BYTES], unsigned char secre
 
 /* ---- comms --------------------------------------------------------------- */
 
-static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct snti_device *device, int traffic_class)
+static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct snti_nccl_device *device,
+				       int traffic_class)
 {
 	struct snti_nccl_comm *comm = calloc(1, sizeof *comm);
 
@@ -71,24 +72,27 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	snti_list_init(&comm->idle);
 	snti_list_init(&comm->memories);
 	snti_list_init(&comm->link);
+	snti_list_init(&comm->tended);
 	comm->kind = kind;
 	comm->device = device;
 	comm->traffic_class = traffic_class;
 	return comm;
 }
 
-static int open_port(struct snti_nccl_comm *comm, const unsigned char seed[SEED_BYTES])
+/* Over @device of @transport. */
+static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *transport, const char *device,
+		     const unsigned char seed[SEED_BYTES])
 {
 	uint8_t traffic_class = (uint8_t)comm->traffic_class;
 	unsigned char secret[SNTI_SECRET_BYTES];
-	struct snti_port_options options = { .secret = secret, .local_only = comm->device->is_loopback,
-		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = comm->device->name,
+	struct snti_port_options options = { .secret = secret, .local_only = comm->device->wire.is_loopback,
+		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = device,
 		.interface = snti_nccl_aside(comm->device),
 		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
 	if (!status)
-		status = snti_port_open(snti_nccl_transport(), &options, &comm->port);
+		status = snti_port_open(transport, &options, &comm->port);
 	explicit_bzero(secret, sizeof secret);
 	return status;
 }
@@ -119,6 +123,7 @@ int snti_nccl_close(void *object)
 
 	if (!comm)
 		return NCCL_SUCCESS;
+	snti_nccl_untend(comm);
 	comm->is_cut |= atomic_load(&comm->context->is_aborted);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
@@ -139,10 +144,22 @@ static int no_memory(const char *device)
 
 /* ---- listen -------------------------------------------------------------- */
 
+/* Of several devices the first ones' addresses will do, where not all of them fit. */
+static size_t pack_address(struct snti_nccl_comm *comm, struct handle *handle)
+{
+	size_t size;
+
+	do
+		size = snti_nccl_pack(&comm->address, handle->rest, sizeof handle->rest);
+	while (size > sizeof handle->rest && comm->port->ops == &snti_rails_transport &&
+	       !snti_rails_shorten(&comm->address));
+	return size;
+}
+
 static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 {
 	char host[sizeof handle->rest];
-	size_t size = snti_nccl_pack(&comm->address, handle->rest, sizeof handle->rest);
+	size_t size = pack_address(comm, handle);
 
 	if (size > sizeof handle->rest)
 		return snti_fail(SNT_EUNSUPPORTED, "%s: the address does not fit into NCCL's handle", comm->port->ops->name);
@@ -160,12 +177,14 @@ static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 
 static int begin_listening(struct snti_nccl_comm *comm, struct handle *handle)
 {
+	const struct snti_transport *transport = snti_nccl_is_merged(comm->device) ? &snti_rails_transport
+										   : snti_nccl_transport();
 	int status = snti_random(handle->seed, sizeof handle->seed);
 
 	if (!status)
 		status = snti_random(&comm->ident, sizeof comm->ident);
 	if (!status)
-		status = open_port(comm, handle->seed);
+		status = open_port(comm, transport, comm->device->name, handle->seed);
 	if (!status)
 		status = comm->port->ops->address(comm->port, &comm->address);
 	return status ? status : write_handle(comm, handle);
@@ -198,6 +217,11 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 
 /* ---- connect ------------------------------------------------------------- */
 
+static int is_of(const struct handle *handle, const struct snti_transport *transport)
+{
+	return !strncmp(handle->transport, transport->name, sizeof handle->transport - 1);
+}
+
 /* Whether the peer is of our kind: 0 or a status, with what to do. */
 static int check_handle(const struct handle *handle)
 {
@@ -207,11 +231,23 @@ static int check_handle(const struct handle *handle)
 	if (handle->protocol != PROTOCOL)
 		return snti_fail(SNT_EINVAL, "the peer has sennit %.7s, which does not talk to %s: install one version",
 				 handle->version, snt_version());
-	if (strncmp(handle->transport, snti_nccl_transport()->name, sizeof handle->transport - 1))
+	if (!is_of(handle, snti_nccl_transport()) && !(is_of(handle, &snti_rails_transport) && snti_nccl_may_merge()))
 		return snti_fail(SNT_EINVAL, "the peer uses %.7s and this process %s: set SNT_NCCL_TRANSPORTS alike "
 				 "on every rank, or see why one has no RDMA",
 				 handle->transport, snti_nccl_transport()->name);
 	return handle->address_size <= sizeof handle->rest ? 0 : snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
+}
+
+/* As the listener has it: rails over one device if it has merged and we have not; the first of ours the other way round. */
+static int open_towards(struct snti_nccl_comm *comm, const struct handle *handle)
+{
+	const struct snti_nccl_device *device = comm->device;
+
+	if (is_of(handle, &snti_rails_transport))
+		return open_port(comm, &snti_rails_transport, device->name, handle->seed);
+	if (snti_nccl_is_merged(device))
+		device = snti_nccl_device(device->members.devices[0]);
+	return open_port(comm, snti_nccl_transport(), device->name, handle->seed);
 }
 
 static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *handle)
@@ -227,7 +263,7 @@ static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *ha
 		return snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
 	comm->ident = handle->ident;
 	comm->deadline = snti_deadline_ms(2 * snti_settings()->startup_ms);
-	status = open_port(comm, handle->seed);
+	status = open_towards(comm, handle);
 	if (status)
 		return status;
 	if (comm->port->ops->reaches(comm->port, &address))
@@ -328,6 +364,7 @@ int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic
 	snti_nccl_leave(comm);
 	comm->kind = SNTI_NCCL_SENDS;
 	snti_nccl_join(context, comm);
+	snti_nccl_tend(comm);
 	*send_comm = comm;
 	return NCCL_SUCCESS;
 }
@@ -372,6 +409,7 @@ static int hand_over(struct snti_nccl_comm *listener, void **recv_comm)
 	listener->port = NULL;
 	listener->conn = NULL;
 	snti_nccl_join(listener->context, comm);
+	snti_nccl_tend(comm);
 	*recv_comm = comm;
 	return NCCL_SUCCESS;
 }

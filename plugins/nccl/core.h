@@ -2,8 +2,9 @@
 /* core.h - the plugin without NCCL's versions: what versions.c converts to and the other files share.
  *
  * NCCL's service thread and progress thread meet in a comm: whoever touches its port holds its
- * lock. Each comm has a port of its own, so that comms never meet. The one other lock, the
- * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it.
+ * lock. Each comm has a port of its own, so that comms never meet. Another lock, the
+ * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it. Only comms over several
+ * devices have a thread beside NCCL's (tend.c).
  */
 #ifndef PLUGINS_NCCL_CORE_H
 #define PLUGINS_NCCL_CORE_H
@@ -18,7 +19,19 @@
 #define SNTI_NCCL_REQUESTS (NCCL_MAX_REQUESTS * NCCL_MAX_RECVS)
 #define SNTI_NCCL_PEER 96
 #define SNTI_NCCL_DEVICES 32
+#define SNTI_NCCL_VIRTUAL 32
+#define SNTI_NCCL_MEMBERS 4     /* so many addresses the first meeting of rails has room for */
 #define SNTI_NCCL_MOST_BYTES ((size_t)1 << 30)    /* sizes are reported in an int */
+
+struct snti_nccl_place { int rail, plane; };                    /* -1: not known */
+
+struct snti_nccl_device {
+	char name[SNTI_NCCL_MEMBERS * 32];
+	char pci_path[256];
+	struct snti_device wire;        /* of several: the first one's, but for the speed, which is all of theirs */
+	struct nccl_virtual_8 members;  /* itself alone; more: it was merged of them */
+	struct snti_nccl_place place;
+};
 
 /* A network of NCCL's: one for each communicator, or for all of them before version 11. */
 struct snti_nccl_context {
@@ -47,9 +60,10 @@ enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SN
 struct snti_nccl_comm {
 	pthread_mutex_t lock;
 	struct snti_link link;          /* among the context's; the world's lock guards it */
+	struct snti_link tended;        /* among those over rails */
 	struct snti_nccl_context *context;
 	enum snti_nccl_kind kind;
-	const struct snti_device *device;
+	const struct snti_nccl_device *device;
 	int traffic_class;              /* negative: as the settings say */
 	struct snti_port *port;
 	struct snti_conn *conn;         /* NULL before accept, and after what was in flight was cut off */
@@ -83,14 +97,21 @@ struct snti_nccl_transfer {
 /* All return an enum nccl_result, and everything that NCCL gets back is written in any case. */
 
 /* devices.c */
-struct snti_nccl_place { int rail, plane; };                    /* -1: not known */
 int snti_nccl_find_devices(void);                               /* 0 or a status; under the world's lock */
 int snti_nccl_devices(int *count);
 int snti_nccl_properties(int device, struct nccl_properties_v12 *properties);
-const struct snti_device *snti_nccl_device(int device);          /* NULL: no such */
+const struct snti_nccl_device *snti_nccl_device(int device);     /* NULL: no such */
+int snti_nccl_index(const struct snti_nccl_device *device);
+int snti_nccl_add_device(const struct snti_nccl_device *device); /* its index, or -1: no room; by one thread at a time */
+int snti_nccl_speed(const struct snti_nccl_device *device);      /* Mbit/s */
 const struct snti_transport *snti_nccl_transport(void);
 /* The interface for what is said beside the wire; NULL: any. */
-const char *snti_nccl_aside(const struct snti_device *device);
+const char *snti_nccl_aside(const struct snti_nccl_device *device);
+
+/* merge.c */
+int snti_nccl_may_merge(void);
+int snti_nccl_merge(int *device, const int *members, int count);
+int snti_nccl_is_merged(const struct snti_nccl_device *device);
 
 /* aliases.c */
 void snti_nccl_adopt_settings(void);
@@ -119,6 +140,10 @@ int snti_nccl_connect(struct snti_nccl_context *context, int device, int traffic
 int snti_nccl_accept(void *listen_comm, void **recv_comm);
 int snti_nccl_close(void *comm);
 void snti_nccl_free(struct snti_nccl_comm *comm);                /* it has left its context */
+
+/* tend.c */
+void snti_nccl_tend(struct snti_nccl_comm *comm);                /* it is up; from now on another thread polls it, too */
+void snti_nccl_untend(struct snti_nccl_comm *comm);
 
 /* transfer.c */
 int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests; 0 or a status */

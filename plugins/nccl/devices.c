@@ -18,13 +18,11 @@
 #define SNT_REVISION "unknown"
 #endif
 
-/* Never freed: NCCL keeps the names. */
-static struct snti_device devices[SNTI_NCCL_DEVICES];
-static char pci_paths[SNTI_NCCL_DEVICES][sizeof devices[0].path];
-static struct snti_nccl_place places[SNTI_NCCL_DEVICES];
-static int device_count;
+/* Never freed: NCCL keeps the names. Physical ones, then those that NCCL had merged; none changes once it is counted. */
+static struct snti_nccl_device devices[SNTI_NCCL_DEVICES + SNTI_NCCL_VIRTUAL];
+static atomic_int device_count;
 static const struct snti_transport *transport;
-static char aside[sizeof devices[0].interface];         /* where wires that are no interfaces talk beside; "": anywhere */
+static char aside[sizeof devices[0].wire.interface];    /* where wires that are no interfaces talk beside; "": anywhere */
 
 /* ---- which devices ---------------------------------------------------------- */
 
@@ -82,6 +80,33 @@ static int find_devices(const struct snti_transport *of, struct snti_device *cho
 	return count <= 0 ? count : choose(all, count, chosen, where);
 }
 
+/* ---- where they are ---------------------------------------------------------- */
+
+static int is_pci(const char *path)
+{
+	char link[PATH_MAX], target[PATH_MAX];
+	ssize_t length;
+
+	snprintf(link, sizeof link, "%s/subsystem", path);
+	length = readlink(link, target, sizeof target - 1);
+	if (length < 0)
+		return 0;
+	target[length] = 0;
+	return strrchr(target, '/') && !strcmp(strrchr(target, '/'), "/pci");
+}
+
+/* The function on the PCI bus: a virtio device, for one, is below it. */
+static void find_pci(struct snti_nccl_device *device)
+{
+	char *path = device->pci_path, *slash;
+
+	memcpy(device->pci_path, device->wire.path, sizeof device->pci_path);
+	while (*path && !is_pci(path)) {
+		slash = strrchr(path, '/');
+		*(slash ? slash : path) = 0;
+	}
+}
+
 /* ---- which transport -------------------------------------------------------- */
 
 /* By itself RDMA before TCP, and UCX only for RDMA that verbs cannot use; nothing is loaded where no RDMA is. */
@@ -97,14 +122,22 @@ static int is_worth_trying(const struct snti_transport *one)
 /* 0: its devices are ours. */
 static int take(const struct snti_transport *one, int is_asked_for)
 {
-	int count = find_devices(one, devices, places);
+	struct snti_nccl_place places[SNTI_NCCL_DEVICES];
+	struct snti_device chosen[SNTI_NCCL_DEVICES];
+	int count = find_devices(one, chosen, places);
 
-	if (count > 0 && !is_asked_for && one == &snti_ucx_transport && *devices[0].interface)
+	if (count > 0 && !is_asked_for && one == &snti_ucx_transport && *chosen[0].interface)
 		return SNT_EUNSUPPORTED;
 	if (count <= 0)
 		return count ? count : SNT_EDEVICE;
 	transport = one;
-	device_count = count;
+	for (int i = 0; i < count; i++) {
+		devices[i] = (struct snti_nccl_device){ .wire = chosen[i], .place = places[i],
+			.members = { .count = 1, .devices = { i } } };
+		memcpy(devices[i].name, chosen[i].name, sizeof chosen[i].name);
+		find_pci(&devices[i]);
+	}
+	atomic_store(&device_count, count);
 	return 0;
 }
 
@@ -147,36 +180,11 @@ static void find_aside(void)
 	struct snti_device interfaces[SNTI_NCCL_DEVICES];
 	struct snti_nccl_place unused[SNTI_NCCL_DEVICES];
 
-	if (!*devices[0].interface && find_devices(&snti_tcp_transport, interfaces, unused) > 0)
+	if (!*devices[0].wire.interface && find_devices(&snti_tcp_transport, interfaces, unused) > 0)
 		strcpy(aside, interfaces[0].name);
 }
 
-/* ---- what they are ---------------------------------------------------------- */
-
-static int is_pci(const char *path)
-{
-	char link[PATH_MAX], target[PATH_MAX];
-	ssize_t length;
-
-	snprintf(link, sizeof link, "%s/subsystem", path);
-	length = readlink(link, target, sizeof target - 1);
-	if (length < 0)
-		return 0;
-	target[length] = 0;
-	return strrchr(target, '/') && !strcmp(strrchr(target, '/'), "/pci");
-}
-
-/* The function on the PCI bus: a virtio device, for one, is below it. */
-static void find_pci(int device)
-{
-	char *path = pci_paths[device], *slash;
-
-	strcpy(path, devices[device].path);
-	while (*path && !is_pci(path)) {
-		slash = strrchr(path, '/');
-		*(slash ? slash : path) = 0;
-	}
-}
+/* ---- what NCCL is told ------------------------------------------------------- */
 
 static void say_what_is_used(void)
 {
@@ -201,21 +209,35 @@ int snti_nccl_find_devices(void)
 	if (status)
 		return status;
 	find_aside();
-	for (int i = 0; i < device_count; i++)
-		find_pci(i);
 	say_what_is_used();
 	return 0;
 }
 
 int snti_nccl_devices(int *count)
 {
-	*count = device_count;
+	*count = atomic_load(&device_count);
 	return NCCL_SUCCESS;
 }
 
-const struct snti_device *snti_nccl_device(int device)
+const struct snti_nccl_device *snti_nccl_device(int device)
 {
-	return device >= 0 && device < device_count ? &devices[device] : NULL;
+	return device >= 0 && device < atomic_load(&device_count) ? &devices[device] : NULL;
+}
+
+int snti_nccl_add_device(const struct snti_nccl_device *device)
+{
+	int index = atomic_load(&device_count);
+
+	if (index == SNTI_NCCL_DEVICES + SNTI_NCCL_VIRTUAL)
+		return -1;
+	devices[index] = *device;
+	atomic_store(&device_count, index + 1);
+	return index;
+}
+
+int snti_nccl_index(const struct snti_nccl_device *device)
+{
+	return (int)(device - devices);
 }
 
 const struct snti_transport *snti_nccl_transport(void)
@@ -223,34 +245,40 @@ const struct snti_transport *snti_nccl_transport(void)
 	return transport;
 }
 
-const char *snti_nccl_aside(const struct snti_device *device)
+const char *snti_nccl_aside(const struct snti_nccl_device *device)
 {
-	const char *name = *device->interface ? device->interface : aside;
+	const char *name = *device->wire.interface ? device->wire.interface : aside;
 
 	return *name ? name : NULL;
 }
 
+/* What is not known is what NCCL itself takes it to be. */
+int snti_nccl_speed(const struct snti_nccl_device *device)
+{
+	return device->wire.speed_mbps ? device->wire.speed_mbps : 10000;
+}
+
 int snti_nccl_properties(int index, struct nccl_properties_v12 *properties)
 {
-	const struct snti_device *device = snti_nccl_device(index);
+	const struct snti_nccl_device *device = snti_nccl_device(index);
 
 	memset(properties, 0, sizeof *properties);
 	if (!device) {
 		snti_nccl_log(NCCL_LOG_WARN, "there is no device %d", index);
 		return NCCL_INVALID_ARGUMENT;
 	}
-	properties->name = (char *)device->name;
-	properties->pci_path = *pci_paths[index] ? pci_paths[index] : NULL;
-	properties->guid = device->guid;
+	properties->name = (char *)(uintptr_t)device->name;
+	properties->pci_path = *device->pci_path ? (char *)(uintptr_t)device->pci_path : NULL;
+	properties->guid = device->wire.guid;
 	properties->pointers = NCCL_PTR_HOST;
-	properties->speed = device->speed_mbps ? device->speed_mbps : 10000;    /* as NCCL itself takes it to be */
-	properties->port = device->number;
+	properties->speed = snti_nccl_speed(device);
+	properties->port = device->wire.number;
 	properties->max_comms = 65536;
 	properties->max_recvs = NCCL_MAX_RECVS;
-	properties->members = (struct nccl_virtual_8){ .count = 1, .devices = { index } };
+	properties->members = device->members;
 	properties->max_p2p = properties->max_collective = SNTI_NCCL_MOST_BYTES;
 	properties->max_multi_request = 1;
-	properties->rail = (int16_t)places[index].rail;
-	properties->plane = (int16_t)places[index].plane;
+	properties->rail = (int16_t)device->place.rail;
+	properties->plane = (int16_t)device->place.plane;
 	return NCCL_SUCCESS;
 }

@@ -36,7 +36,7 @@ const char *snti_profile_verdict(const uint64_t counts[SNTI_PROFILE_COUNTS])
 
 const char *snti_profile_nic_name(int nic, char *room, size_t size)
 {
-	const struct snti_device *device = nic >= 0 && nic < SNTI_PROFILE_IB_NIC ? snti_nccl_device(nic) : NULL;
+	const struct snti_nccl_device *device = nic >= 0 && nic < SNTI_PROFILE_IB_NIC ? snti_nccl_device(nic) : NULL;
 
 	if (nic == SNTI_PROFILE_NO_NIC)
 		snprintf(room, size, "unknown");

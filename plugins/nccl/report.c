@@ -23,14 +23,29 @@ void snti_nccl_log(int level, const char *format, ...)
 	logger(level, NCCL_LOG_NET | NCCL_LOG_INIT, "NET/" SNTI_NCCL_NAME, 0, "NET/" SNTI_NCCL_NAME ": %s", text);
 }
 
+/* The wire knows peers by their rank, which NCCL does not tell. */
+static void write_cause(char *to, size_t room, const char *text)
+{
+	static const char unknown[] = "rank -1";
+	size_t used = 0;
+
+	for (const char *at; (at = strstr(text, unknown)) && used < room; text = at + sizeof unknown - 1)
+		used += (size_t)snprintf(to + used, room - used, "%.*sthe peer", (int)(at - text), text);
+	if (used < room)
+		snprintf(to + used, room - used, "%s", text);
+}
+
 /* Errors of the wire are not logged here: whoever passes them to NCCL logs them, with the device and the peer. */
 static void take_line(enum snt_log_level level, const char *text, void *unused)
 {
+	char line[400];
+
 	(void)unused;
+	write_cause(line, sizeof line, text);
 	if (level == SNT_LOG_WARN || level == SNT_LOG_INFO)
-		snti_nccl_log(NCCL_LOG_INFO, "%s", text);
+		snti_nccl_log(NCCL_LOG_INFO, "%s", line);
 	else if (level >= SNT_LOG_DEBUG)
-		snti_nccl_log(NCCL_LOG_TRACE, "%s", text);
+		snti_nccl_log(NCCL_LOG_TRACE, "%s", line);
 }
 
 void snti_nccl_set_logger(nccl_logger logger)
@@ -52,18 +67,6 @@ int snti_nccl_result(int status)
 	case SNT_ELIMIT: return NCCL_SYSTEM_ERROR;
 	default: return NCCL_REMOTE_ERROR;
 	}
-}
-
-/* The wire knows peers by their rank, which NCCL does not tell. */
-static void write_cause(char *to, size_t room, const char *text)
-{
-	static const char unknown[] = "rank -1";
-	const char *at = strstr(text, unknown);
-
-	if (at)
-		snprintf(to, room, "%.*sthe peer%s", (int)(at - text), text, at + sizeof unknown - 1);
-	else
-		snprintf(to, room, "%s", text);
 }
 
 void snti_nccl_keep_cause(struct snti_nccl_comm *comm)

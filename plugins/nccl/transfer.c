@@ -84,7 +84,7 @@ static void tell_profiler(struct snti_nccl_request *request, int what)
 
 	for (int i = 0; profiler && i < request->count; i++) {
 		struct snti_nccl_event event = { .type = (uint8_t)request->is_receive,
-			.device = (int32_t)(comm->device - snti_nccl_device(0)), .size = request->xfers[i]->size,
+			.device = snti_nccl_index(comm->device), .size = request->xfers[i]->size,
 			.tag = (int32_t)request->xfers[i]->lane };
 
 		if (request->parents[i] && (what == NCCL_PROFILE_START || request->events[i]))

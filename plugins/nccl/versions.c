@@ -126,6 +126,18 @@ static int properties_11(int device, struct nccl_properties_v11 *to)
 	return result;
 }
 
+/* ---- several devices as one --------------------------------------------- */
+
+static int make_virtual_9(int *device, struct nccl_virtual_4 *members)
+{
+	return snti_nccl_merge(device, members->devices, members->count);
+}
+
+static int make_virtual_12(int *device, struct nccl_virtual_8 *members)
+{
+	return snti_nccl_merge(device, members->devices, members->count);
+}
+
 /* ---- connections --------------------------------------------------------- */
 
 static int listen_8(int device, void *handle, void **listen_comm)
@@ -245,6 +257,14 @@ static int iflush(void *comm, int count, void **data, int *sizes, void **memorie
 	return NCCL_SUCCESS;
 }
 
+/* What the next transfers are for, as far as NCCL knows. Nothing of ours depends on it (docs/decisions/012). */
+static int set_attributes_11(void *context, struct nccl_attributes *attributes)
+{
+	(void)context;
+	(void)attributes;
+	return NCCL_SUCCESS;
+}
+
 /* ---- tables -------------------------------------------------------------- */
 
 #define UNCHANGED \
@@ -259,7 +279,7 @@ static int iflush(void *comm, int count, void **data, int *sizes, void **memorie
 
 #define SINCE_11 \
 	UNCHANGED, .init = init_11, .listen = listen_11, .connect = connect_11, .isend = isend_10, \
-	.irecv = irecv_10, .finalize = finalize_11
+	.irecv = irecv_10, .finalize = finalize_11, .set_attributes = set_attributes_11
 
 EXPORT extern const struct nccl_net_v6 ncclNetPlugin_v6;
 EXPORT extern const struct nccl_net_v7 ncclNetPlugin_v7;
@@ -283,13 +303,18 @@ const struct nccl_net_v8 ncclNetPlugin_v8 = {
 
 const struct nccl_net_v9 ncclNetPlugin_v9 = {
 	UNCHANGED, .init = init_8, .get_properties = properties_9, .listen = listen_8, .connect = connect_8,
-	.isend = isend_9, .irecv = irecv_9,
+	.isend = isend_9, .irecv = irecv_9, .make_virtual = make_virtual_9,
 };
 
 const struct nccl_net_v10 ncclNetPlugin_v10 = {
 	UNCHANGED, .init = init_10, .get_properties = properties_9, .listen = listen_8, .connect = connect_10,
-	.isend = isend_10, .irecv = irecv_10,
+	.isend = isend_10, .irecv = irecv_10, .make_virtual = make_virtual_9,
 };
 
-const struct nccl_net_v11 ncclNetPlugin_v11 = { SINCE_11, .get_properties = properties_11 };
-const struct nccl_net_v12 ncclNetPlugin_v12 = { SINCE_11, .get_properties = snti_nccl_properties };
+const struct nccl_net_v11 ncclNetPlugin_v11 = {
+	SINCE_11, .get_properties = properties_11, .make_virtual = make_virtual_9,
+};
+
+const struct nccl_net_v12 ncclNetPlugin_v12 = {
+	SINCE_11, .get_properties = snti_nccl_properties, .make_virtual = make_virtual_12,
+};

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # NCCL itself, under PyTorch, over the network plugin: two processes on one GPU that NCCL takes for two hosts. All
-# collectives give the right results, the log names the plugin; then times beside NCCL's own sockets.
+# collectives give the right results, the log names the plugin, the profile has counted; then times beside NCCL's own sockets.
 set -u
 sennit=${SENNIT:-build/sennit}
 plugin=$(dirname "$sennit")/.libs/libnccl-net-sennit.so
@@ -32,11 +32,28 @@ job() {
 }
 port=$((20000 + $$ % 10000))
 
+# counted RANK: the profile that the rank wrote tells of messages and bytes that it sent and received
+counted() {
+	python3 - "$work/profile.$1.json" <<'END'
+import json, sys
+with open(sys.argv[1]) as profile:
+    lines = [json.loads(line) for line in profile]
+for direction in "send", "receive":
+    rows = [line for line in lines if line["type"] == "transfers" and line["direction"] == direction]
+    if not (sum(row["messages"] for row in rows) and sum(row["bytes"] for row in rows)):
+        sys.exit(f"{sys.argv[1]}: nothing counted for '{direction}' in {len(lines)} lines")
+END
+}
+
+# NCCL has asked for profilers of the versions that we have since 2.27.
+has_profiler() { sort -CV <<<"2.27"$'\n'"$(sed -n 's/.*, NCCL \([0-9.]*\)$/\1/p' "$work/sennit.0")"; }
+
 bad=0
-job sennit NCCL_NET_PLUGIN="$(realpath "$plugin")" NCCL_NET=Sennit || bad=1
+job sennit NCCL_NET_PLUGIN="$(realpath "$plugin")" NCCL_NET=Sennit SNT_PROFILE="$work/profile.%r.json" || bad=1
 for rank in 0 1; do
 	grep -q 'via NET/Sennit' "$work/sennit.$rank" || { echo "rank $rank: the log does not say that NET/Sennit is used"; bad=1; }
 	grep -E 'WARN' "$work/sennit.$rank" && bad=1
+	! has_profiler || counted "$rank" || { echo "rank $rank: the profile is not right"; bad=1; }
 done
 if [ $bad -ne 0 ]; then
 	tail -n 40 "$work"/sennit.*

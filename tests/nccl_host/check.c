@@ -18,6 +18,7 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "version", "N", "only this version of the interface: of a network 6 to 12, else 4 to 6 [all that it has]" },
 	{ "scenario", "NAME", "only this scenario [all but the slow ones]" },
 	{ "device", "N[,M]", "the device to use, and another one for rank 1 [0]" },
+	{ "merge", NULL, "all devices that there are, merged into one, up to 4, instead of one of them" },
 	{ "netns", "PATH,PATH", "a network namespace for each of the two processes" },
 	{ "traffic-class", "N", "the communicator's traffic class, 0 to 255 [none]" },
 	{ "threads", NULL, "both ranks in one process, without the scenarios that need two" },
@@ -126,6 +127,8 @@ static int take(struct host_options *options, const char *name, const char *text
 		status = take_number(name, text, 8, 1 << 20, &options->size);
 	else if (!strcmp(name, "messages"))
 		status = take_number(name, text, 10, 1000000000, &options->messages);
+	else if (!strcmp(name, "merge"))
+		options->merge = 1;
 	else if (!strcmp(name, "measure"))
 		options->measure = 1;
 	else if (!strcmp(name, "list"))

@@ -45,6 +45,10 @@ int host_init(const struct host_net *net, void **context, nccl_logger logger);
 int host_finalize(const struct host_net *net, void *context);
 int host_devices(const struct host_net *net, int *count);
 int host_properties(const struct host_net *net, int device, struct nccl_properties_v12 *properties);
+int host_can_merge(const struct host_net *net);
+int host_merge(const struct host_net *net, int *device, const int *members, int count);
+/* A hint before what it is about; 0 too where there is no such call. */
+int host_set_attributes(const struct host_net *net, void *context);
 int host_listen(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_accept(const struct host_net *net, void *listen_comm, void **comm);
@@ -71,13 +75,13 @@ struct host_options {
 	uint64_t seed, schedules, messages, size;
 	int depth, channels, devices[2];        /* of each rank */
 	int traffic_class;                      /* -1: none */
-	int measure, threads, list, help;
+	int merge, measure, threads, list, help;
 };
 
 struct host_rank {
 	const struct host_options *options;
 	struct host_net net;
-	int rank, version;
+	int rank, version, device, is_merged;
 	uint64_t seed;
 	void *context;
 	int other, report;              /* the other rank; the parent */
@@ -93,7 +97,7 @@ void host_must(struct host_rank *rank, int result, const char *what);
 void host_swap(struct host_rank *rank, const void *mine, void *theirs, size_t size);
 void host_barrier(struct host_rank *rank);
 void host_say(struct host_rank *rank, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int host_device(const struct host_rank *rank);
+int host_device(struct host_rank *rank);        /* the one to use */
 void host_begin(struct host_rank *rank);        /* init, in the rank's context */
 void host_end(struct host_rank *rank);
 void host_log(int level, unsigned long subsystems, const char *function, int line, const char *format, ...)
@@ -158,7 +162,7 @@ void host_exchange(struct host_rank *rank, const struct host_link *link, const s
 extern const size_t host_sizes[];
 extern const int host_size_count;
 
-/* ---- scenarios.c, scenarios_end.c, measure.c -------------------------------- */
+/* ---- scenarios*.c, measure.c -------------------------------- */
 
 /* apart: needs two processes. */
 struct host_scenario { const char *name, *about; void (*body)(struct host_rank *rank); int slow, apart; };
@@ -167,6 +171,8 @@ extern const int host_scenario_count;
 extern const struct host_scenario host_profiler_scenarios[], host_tuner_scenarios[];
 extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 
+void host_scenario_merge(struct host_rank *rank);
+void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);
 void host_scenario_abandon(struct host_rank *rank);

@@ -70,7 +70,7 @@ static int profile(void **event, int type, void *parent, int64_t plugin, void *d
 	const struct snti_nccl_event *ours = data;
 
 	if (type == NCCL_PROFILE_START) {
-		if (plugin == SNTI_NCCL_EVENT_PLUGIN && (ours->device < 0 || ours->device > 31 || ours->type > 1))
+		if (plugin == SNTI_NCCL_EVENT_PLUGIN && (ours->device < 0 || ours->device > 63 || ours->type > 1))
 			__builtin_trap();
 		if (parent != &a_parent || *event || plugin >> 16 < 1)
 			__builtin_trap();
@@ -193,6 +193,37 @@ int host_properties(const struct host_net *net, int device, struct nccl_properti
 	}
 	widen_11(&eleven, to);
 	return result;
+}
+
+int host_can_merge(const struct host_net *net)
+{
+	if (net->version >= 12)
+		return V(12)->make_virtual != NULL;
+	return net->version >= 9 && (net->version == 11 ? V(11)->make_virtual : V(9)->make_virtual) != NULL;
+}
+
+int host_merge(const struct host_net *net, int *device, const int *members, int count)
+{
+	struct nccl_virtual_8 eight = { .count = count };
+	struct nccl_virtual_4 four = { .count = count };
+
+	*device = 0x5a5a5a5a;
+	for (int i = 0; i < count && i < 8; i++)
+		eight.devices[i] = members[i];
+	memcpy(four.devices, eight.devices, sizeof four.devices);
+	if (net->version >= 12)
+		return V(12)->make_virtual(device, &eight);
+	return net->version == 11 ? V(11)->make_virtual(device, &four) : V(9)->make_virtual(device, &four);
+}
+
+int host_set_attributes(const struct host_net *net, void *context)
+{
+	struct nccl_attributes one = { .send = { 1, 1, 1, 1 }, .recv = { -1, -1, -1, -1 }, .operations = 1u << 4,
+		.algorithms = 1u << 1, .protocols = UINT32_MAX };
+
+	if (net->version < 11 || !V(11)->set_attributes)
+		return NCCL_SUCCESS;
+	return V(11)->set_attributes(context, &one);
 }
 
 int host_listen(const struct host_net *net, void *context, int device, void *handle, void **comm)

@@ -130,9 +130,23 @@ void host_barrier(struct host_rank *rank)
 	host_swap(rank, &mine, &theirs, 1);
 }
 
-int host_device(const struct host_rank *rank)
+/* With --merge, of all there are as many as NCCL itself merges at once. */
+static void merge_all(struct host_rank *rank)
 {
-	return rank->options->devices[rank->rank];
+	int count, members[4] = { 0, 1, 2, 3 };
+
+	host_must(rank, host_devices(&rank->net, &count), "devices");
+	if (!host_can_merge(&rank->net))
+		host_fail(rank, "there is no makeVDevice");
+	host_must(rank, host_merge(&rank->net, &rank->device, members, count < 4 ? count : 4), "makeVDevice");
+}
+
+int host_device(struct host_rank *rank)
+{
+	if (rank->options->merge && !rank->is_merged)
+		merge_all(rank);
+	rank->is_merged = 1;
+	return rank->device;
 }
 
 void host_begin(struct host_rank *rank)
@@ -203,6 +217,7 @@ void host_connect_pair(struct host_rank *rank, void *context, struct host_link *
 	void *listen;
 
 	*link = (struct host_link){ NULL, NULL };
+	host_must(rank, host_set_attributes(&rank->net, context), "setNetAttr");
 	host_must(rank, host_listen(&rank->net, context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
 	connect_and_accept(rank, context, listen, theirs, link);
@@ -269,7 +284,7 @@ static struct host_rank make_rank(const struct host_options *options, int versio
 				  const int report[2], void (*body)(struct host_rank *rank))
 {
 	return (struct host_rank){ .options = options, .version = version, .rank = number, .other = other[number],
-		.report = report[1], .body = body };
+		.report = report[1], .device = options->devices[number], .body = body };
 }
 
 /* Both ranks in one process, for networks that end at its border. */

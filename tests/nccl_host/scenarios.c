@@ -352,6 +352,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "register", "registration on one thread while data flows on another", scenario_register, 0, 0 },
 	{ "channels", "two communicators, each with a progress thread and three channels", scenario_channels, 0, 0 },
 	{ "full", "receives until none is taken, then all of them end", scenario_full, 0, 0 },
+	{ "merge", "two devices made one, on both sides and on one alone", host_scenario_merge, 0, 1 },
 	{ "farewell", "one side closes while the other still tests", host_scenario_farewell, 0, 0 },
 	{ "abort", "memory deregistered and comms closed with work in flight", host_scenario_abort, 0, 0 },
 	{ "frozen", "the same while the other process is stopped: nobody waits for it", host_scenario_frozen, 0, 1 },
@@ -362,6 +363,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "fork", "a process forked while data flows ends as any other", host_scenario_fork, 0, 1 },
 	{ "schedules", "random shapes of traffic, one after another by seed", host_scenario_schedules, 0, 0 },
 	{ "silence", "an idle receive, while somebody else cuts the link", host_scenario_silence, 1, 1 },
+	{ "naps", "who sends sleeps, while somebody else cuts links in turns", host_scenario_naps, 1, 1 },
 	{ "soak", "many messages (--messages): memory and descriptors stay", scenario_soak, 1, 1 },
 };
 const int host_scenario_count = sizeof host_scenarios / sizeof *host_scenarios;
