@@ -124,6 +124,8 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 	if (verbs_device_refresh(&port->device) || verbs_path_keys(&port->device))
 		return;
 	port->down_until = 0;
+	if (port->failed_down)
+		port->failed = port->failed_down = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
 		 verbs_calls.ibv_event_type_str(type), verbs_gid_text(&port->device.gid.gid, gid));
 }
@@ -139,8 +141,10 @@ static void go_down(struct verbs_port *port)
 
 static void check_down(struct verbs_port *port)
 {
-	if (!port->failed && snti_is_past(port->down_until))
-		fail_all(port, snti_fail(SNT_EDEVICE, "verbs: port %u of %s is down and does not come back: look at cable and switch",
+	if (port->failed || !snti_is_past(port->down_until))
+		return;
+	port->failed_down = 1;
+	fail_all(port, snti_fail(SNT_EDEVICE, "verbs: port %u of %s is down and does not come back: look at cable and switch",
 					 port->device.port, port->device.name));
 }
 
@@ -156,6 +160,7 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 	case IBV_EVENT_DEVICE_FATAL:
 	case IBV_EVENT_CQ_ERR:
 	case IBV_EVENT_SRQ_ERR:
+		port->failed_down = 0;
 		if (!port->failed)
 			fail_all(port, snti_fail(SNT_EDEVICE, "verbs: %s: %s", port->device.name,
 						 verbs_calls.ibv_event_type_str(type)));
