@@ -187,6 +187,13 @@ static int poll_under(struct rails_port *port)
 	return failed == (int)port->count ? status : did;
 }
 
+static int fail_all(struct rails_port *port, int status)
+{
+	snti_list_each(link, &port->conns)
+		rails_fail(snti_container(link, struct rails_conn, link), status);
+	return status;
+}
+
 static void tick(struct rails_port *port)
 {
 	uint64_t now = snti_now_ns(), fired;
@@ -212,7 +219,7 @@ static int rails_poll(struct snti_port *base)
 	did = poll_under(port);
 	snti_fail_quietly(0);
 	if (did < 0)
-		return did;
+		return fail_all(port, did);
 	port->moved = port->chatted = 0;
 	snti_list_each(link, &port->conns) {
 		struct rails_conn *conn = snti_container(link, struct rails_conn, link);

@@ -299,7 +299,8 @@ void rails_join(struct rails_rail *rail)
 	rail->phase = RAILS_LIVE;
 	rail->heard_ns = snti_now_ns();
 	rail->beat_ns = rail->echoed_ns = rail->lost_ns = rail->doubt_ns = 0;
-	rail->rate_out = 0;
+	/* What was measured last is how slow it was when it was being lost, after which it would hardly be asked for anything again. */
+	rail->rate = rail->rate_out = rail->meter_bytes = rail->busy_ns = 0;
 	if (conn->base.status == SNT_BUSY) {
 		conn->base.status = 0;
 		conn->stream = conn->wanted = rail->index;
@@ -343,6 +344,15 @@ static void fail_without_rails(struct rails_conn *conn)
 	rails_fail(conn, snti_fail(SNT_EPEER, "rails: nothing leads to rank %d any more: %s", conn->base.peer, text));
 }
 
+/* What was asked for over the others waited with the stream: that says nothing about them. */
+static void restart_meters(struct rails_conn *conn, uint64_t now)
+{
+	for (unsigned i = 0; i < conn->count; i++) {
+		conn->rails[i].meter_ns = now;
+		conn->rails[i].meter_bytes = conn->rails[i].busy_ns = 0;
+	}
+}
+
 void rails_down(struct rails_rail *rail, int tell, const char *format, ...)
 {
 	struct rails_conn *conn = rail->conn;
@@ -367,6 +377,7 @@ void rails_down(struct rails_rail *rail, int tell, const char *format, ...)
 		return;
 	if (tell && rails_put(conn, &frame, NULL, 0))
 		return;
+	restart_meters(conn, now);
 	rails_choose_stream(conn);
 	rails_pull(conn);
 	rails_push(conn);

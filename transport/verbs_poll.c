@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 
-#define ASIDE_EVERY 256           /* polls between two looks at what needs a system call */
+#define ASIDE_EVERY 256           /* polls between two looks at what needs a system call: a multiple of the other */
 #define DOWN_MS 5000              /* a port that is down longer has failed */
 #define UNUSED_EVERY 16
 #define BATCHES 8                 /* completions must not keep output waiting */
@@ -285,13 +285,14 @@ int verbs_poll(struct snti_port *base)
 	int did, more = 0;
 
 	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing. */
-	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && ++port->turn % UNUSED_EVERY)
+	port->turn++;
+	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && port->turn % UNUSED_EVERY)
 		return port->failed;
 	did = verbs_harvest(port);
 	did += kick_pending(port);
 	if (!snti_list_empty(&port->lingering))
 		sweep_lingering(port);
-	if (port->hurry || port->setting_up || ++port->turn % ASIDE_EVERY == 0)
+	if (port->hurry || port->setting_up || port->turn % ASIDE_EVERY == 0)
 		more = look_aside(port);
 	if (!port->failed)
 		return did + more;
