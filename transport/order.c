@@ -48,13 +48,13 @@ static int add_rails_of(struct snti_order *order, const char *name)
 	return 0;
 }
 
-/* "rails" has those over verbs in it: who has fewer than two RDMA ports opens none. */
+/* "rails" has those of RDMA ports in it, where there are any. */
 static int add_with_rails(struct snti_order *order, const char *list, const char *name)
 {
 	int status = 0;
 
-	if (!strcmp(name, snti_rails_transport.name))
-		status = add(order, snti_rails_verbs_transport.name);
+	if (!strcmp(name, snti_rails_transport.name) && !strstr(list, snti_rails_verbs_transport.name))
+		status = add_rails_of(order, snti_verbs_transport.name);
 	else if (!strstr(list, "rails"))
 		status = add_rails_of(order, name);
 	return status ? status : add(order, name);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/settings.h"
 
 #define TICK_NS 20000000
 #define DOUBT_NS 50000000ULL
@@ -71,12 +72,12 @@ static int open_ports(struct rails_port *port, const struct rails_choice *choice
 	return port->count ? 0 : snti_fail(status, "rails: no device could be opened");
 }
 
-/* Rails of one transport are tried beside those of the other: no line in the log. */
+/* What SNT_RAILS names may be the other transport's: no line in the log. */
 static int no_rails(const struct snti_transport *under)
 {
 	int status;
 
-	snti_fail_quietly(1);
+	snti_fail_quietly(strcmp(snti_settings()->rails, "auto") != 0);
 	status = snti_fail(SNT_EUNSUPPORTED, "rails: there are no two devices of %s to use at once; SNT_RAILS may name them", under->name);
 	snti_fail_quietly(0);
 	return status;
