@@ -29,6 +29,7 @@ static const struct rule standard[] = {
 	{ SNT_ALLREDUCE, 2, 0, 256 * KIB, "oneshot", 0, 0, ANY_WIRE },   /* as many bytes as a ring, half the rounds */
 	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, NETWORK },
 	{ SNT_ALLREDUCE, 3, 0, 1 * KIB, "oneshot", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, 4, 0, 4 * KIB, "oneshot", 0, 0, SHARED },
 	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, SHARED },    /* a send over a network costs as much as a round */
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, ANY_WIRE },

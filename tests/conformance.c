@@ -150,6 +150,28 @@ void done(struct pair *p, struct snti_xfer *xfer)
 	assert_int_equal(xfer->status, 0);
 }
 
+void talk(struct pair *p, size_t size)
+{
+	for (int from = 0; from < 2; from++) {
+		unsigned char *out = filled(size, size + 1), *in = malloc(size + 1);
+		struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
+
+		do_recv(p, !from, &recv);
+		do_send(p, from, &send);
+		done(p, &send);
+		done(p, &recv);
+		assert_filled(in, size, size + 1);
+		free(out);
+		free(in);
+	}
+}
+
+void expect_text(const char *what)
+{
+	if (!strstr(snt_error_text(), what))
+		fail_msg("'%s' does not say '%s'", snt_error_text(), what);
+}
+
 /* One message from @from, receiving @before it is sent or after. */
 static void exchange(struct pair *p, int from, size_t size, int before)
 {

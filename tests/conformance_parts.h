@@ -44,6 +44,8 @@ struct snti_xfer message(void *data, size_t size, uint64_t lane);
 void do_send(struct pair *p, int side, struct snti_xfer *xfer);
 void do_recv(struct pair *p, int side, struct snti_xfer *xfer);
 void done(struct pair *p, struct snti_xfer *xfer);
+void talk(struct pair *p, size_t size);         /* a message of so many bytes each way */
+void expect_text(const char *what);             /* is part of the last error's */
 
 uint64_t conformance_wait_ms(void);     /* longer where machines are emulated: the variable CONFORMANCE_WAIT_MS */
 

@@ -42,6 +42,8 @@ static void small_and_large_calls_get_different_algorithms(void **state)
 	(void)state;
 	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 4096, ""), "oneshot");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1024, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 4096, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 4100, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1025, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 8, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 100000, ""), "circulant");

@@ -9,6 +9,8 @@
 #include "tests/mock_verbs/find.h"
 #include "transport/verbs.h"
 
+enum { LARGE = 3 << 20 };   /* bytes that use all queue pairs */
+
 static struct mock_script *script;
 static void (*reset)(void), (*knock)(const void *, size_t);
 
@@ -37,30 +39,6 @@ static int end(void **state)
 	return 0;
 }
 
-static void expect_text(const char *what)
-{
-	if (!strstr(snt_error_text(), what))
-		fail_msg("'%s' does not say '%s'", snt_error_text(), what);
-}
-
-static void talk(struct pair *p)
-{
-	enum { SIZE = 3 << 20 };
-
-	for (int from = 0; from < 2; from++) {
-		unsigned char *out = filled(SIZE, 5), *in = malloc(SIZE);
-		struct snti_xfer send = message(out, SIZE, 1), recv = message(in, SIZE, 1);
-
-		do_recv(p, !from, &recv);
-		do_send(p, from, &send);
-		done(p, &send);
-		done(p, &recv);
-		assert_filled(in, SIZE, 5);
-		free(out);
-		free(in);
-	}
-}
-
 static void queue_pairs_are_connected_through_it(void **state)
 {
 	struct pair p;
@@ -84,7 +62,7 @@ static void queue_pairs_are_connected_through_it(void **state)
 			assert_true(qp->attr.sq_psn > 700 && qp->attr.sq_psn < 10000);  /* the mock's */
 		}
 	}
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -150,7 +128,7 @@ static void strangers_are_turned_away(void **state)
 		turn(&p);
 	assert_int_equal(script->cm_rejected, 2 * 23);
 	assert_int_equal(script->cm_ids, 2 + 6);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -168,7 +146,7 @@ static void one_side_alone_connects_directly(void **state)
 	until(&p, is_up(&p));
 	assert_int_equal(p.conn[0]->status | p.conn[1]->status, 0);
 	assert_int_equal(script->cm_ids, 1);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 

@@ -52,29 +52,6 @@ static int plain_end(void **state)
 	return 0;
 }
 
-static void expect_text(const char *what)
-{
-	if (!strstr(snt_error_text(), what))
-		fail_msg("'%s' does not say '%s'", snt_error_text(), what);
-}
-
-/* A message each way, small or large. */
-static void talk(struct pair *p, size_t size)
-{
-	for (int from = 0; from < 2; from++) {
-		unsigned char *out = filled(size, size + 1), *in = malloc(size + 1);
-		struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
-
-		do_recv(p, !from, &recv);
-		do_send(p, from, &send);
-		done(p, &send);
-		done(p, &recv);
-		assert_filled(in, size, size + 1);
-		free(out);
-		free(in);
-	}
-}
-
 /* A message from 0 to 1 that something goes wrong with: neither side waits for ever. */
 static void talk_in_vain(struct pair *p, size_t size)
 {

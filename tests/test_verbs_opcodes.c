@@ -15,23 +15,6 @@ static int fresh(void **state)
 	return setup(state);
 }
 
-/* A message each way, small or large. */
-static void talk(struct pair *p, size_t size)
-{
-	for (int from = 0; from < 2; from++) {
-		unsigned char *out = filled(size, size + 1), *in = malloc(size + 1);
-		struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
-
-		do_recv(p, !from, &recv);
-		do_send(p, from, &send);
-		done(p, &send);
-		done(p, &recv);
-		assert_filled(in, size, size + 1);
-		free(out);
-		free(in);
-	}
-}
-
 /* What a message of @size each way takes: writes with immediate, other writes; and sends, at most. */
 static void takes(struct pair *p, size_t size, unsigned immediates, unsigned writes, unsigned sends)
 {

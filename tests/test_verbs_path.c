@@ -8,6 +8,8 @@
 #include "tests/mock_verbs/find.h"
 #include "transport/verbs.h"
 
+enum { LARGE = 3 << 20 };   /* bytes that use all queue pairs */
+
 static struct mock_script *script;
 static void (*reset)(void), (*tell)(enum ibv_event_type, struct ibv_qp *);
 
@@ -88,25 +90,6 @@ static void joined(struct pair *p)
 	assert_int_equal(states[1], 0);
 }
 
-/* 3 MiB each way, so that all queue pairs are used. */
-static void talk(struct pair *p)
-{
-	enum { SIZE = 3 << 20 };
-
-	for (int from = 0; from < 2; from++) {
-		unsigned char *out = filled(SIZE, 5), *in = malloc(SIZE);
-		struct snti_xfer send = message(out, SIZE, 1), recv = message(in, SIZE, 1);
-
-		do_recv(p, !from, &recv);
-		do_send(p, from, &send);
-		done(p, &send);
-		done(p, &recv);
-		assert_filled(in, SIZE, 5);
-		free(out);
-		free(in);
-	}
-}
-
 static void give_keys(int device, int count, const uint16_t *keys)
 {
 	script->port[device].key_count = count;
@@ -114,12 +97,6 @@ static void give_keys(int device, int count, const uint16_t *keys)
 }
 #define KEYS(device, ...) \
 	give_keys(device, sizeof((uint16_t[]){ __VA_ARGS__ }) / sizeof(uint16_t), (uint16_t[]){ __VA_ARGS__ })
-
-static void expect_text(const char *what)
-{
-	if (!strstr(snt_error_text(), what))
-		fail_msg("'%s' does not say '%s'", snt_error_text(), what);
-}
 
 /* ---- partitions --------------------------------------------------------- */
 
@@ -132,7 +109,7 @@ static void choose(unsigned first, unsigned second)
 		assert_int_equal(qp(&p, 0, i)->attr.pkey_index, first);
 		assert_int_equal(qp(&p, 1, i)->attr.pkey_index, second);
 	}
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -213,7 +190,7 @@ static void new_partitions_count_for_new_connections(void **state)
 	}
 	come_up(&p);
 	assert_int_equal(states[0] | states[1], 0);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -264,7 +241,7 @@ static void expect_rates(int first, int second)
 	joined(&p);
 	assert_int_equal(qp(&p, 0, 1)->attr.ah_attr.static_rate, first);
 	assert_int_equal(qp(&p, 1, 1)->attr.ah_attr.static_rate, second);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -300,7 +277,7 @@ static void packets_fit_both_ports(void **state)
 	joined(&p);
 	for (int i = 0; i < 2; i++)
 		assert_int_equal(qp(&p, i, 2)->attr.path_mtu, IBV_MTU_1024);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 
@@ -314,7 +291,7 @@ static void expect_ece(uint32_t wanted)
 	for (int side = 0; side < 2; side++)
 		for (unsigned i = 0; i < 3; i++)
 			assert_int_equal(qp(&p, side, i)->ece, wanted);
-	talk(&p);
+	talk(&p, LARGE);
 	shut(&p);
 }
 

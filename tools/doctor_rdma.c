@@ -172,7 +172,8 @@ static enum snti_verdict check_nodes(const struct machine *machine, struct snti_
 static enum snti_verdict check_library(const struct machine *machine, struct snti_finding *finding)
 {
 	void *library = *machine->root ? NULL : dlopen("libibverbs.so.1", RTLD_LAZY | RTLD_LOCAL);
-	void **(*get_list)(int *) = NULL, **list;
+	void **(*get_list)(int *) = NULL;
+	void **list;
 	int count = 0;
 
 	if (*machine->root)
