@@ -21,7 +21,7 @@
 	X(interfaces,   text,   "SNT_INTERFACES",  "",      0, 0, \
 	  "Network interfaces to use, by name (eth0) or subnet (10.0.0.0/8), in order; empty means any that is up.") \
 	X(rails,        text,   "SNT_RAILS",       "auto",  0, 0, \
-	  "Network interfaces to use at once as one connection, by name or subnet; auto, off.") \
+	  "Network interfaces (names or subnets) or RDMA devices to use at once as one connection; auto, off.") \
 	X(secret,       text,   "SNT_SECRET",      "",      0, 0, \
 	  "The job's secret, the same text on every rank.") \
 	X(secret_file,  text,   "SNT_SECRET_FILE", "",      0, 0, \
@@ -69,7 +69,7 @@
 	X(ucx_eager,    size,   "SNT_UCX_EAGER",   "256K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one UCX connection may hold.") \
 	X(verbs_devices, text,  "SNT_VERBS_DEVICES", "",    0, 0, \
-	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2; empty means the best port that is up.") \
+	  "RDMA devices that may be used, such as mlx5_0,mlx5_1:2, several of them at once; empty means any port that is up.") \
 	X(verbs_gid,    text,   "SNT_VERBS_GID",   "",      0, 0, \
 	  "Index in the port's GID table; empty chooses RoCE v2 over IPv4, then IPv6, then what there is.") \
 	X(verbs_mtu,    number, "SNT_VERBS_MTU",   "0",     0, 4096, \

@@ -127,7 +127,7 @@ static int open_ports(struct snt_team *team, struct snti_card *mine, int local_o
 		uint32_t index = team->preferred[i];
 
 		if (team->ports[index] || is_left_out(team, index, used) ||
-		    (snti_transports[index] == team->unasked && !snti_rails_wanted(local_only)))
+		    (team->unasked & 1u << index && !snti_rails_wanted(snti_transports[index], local_only)))
 			continue;
 		status = snti_port_open(snti_transports[index], &options, &team->ports[index]);
 		if (!status)

@@ -28,7 +28,7 @@ static int read_options(struct snt_team *team, struct snt_team_options *options)
 	memcpy(team->preferred, order.index, sizeof(order.index));
 	team->preferred_count = order.count;
 	team->is_automatic = order.is_automatic;
-	team->unasked = order.rails_unasked ? &snti_rails_transport : NULL;
+	team->unasked = order.rails_unasked;
 	return status;
 }
 

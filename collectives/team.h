@@ -39,7 +39,7 @@ struct snt_team {
 	struct snti_exchange *exchange;
 	struct snti_port *ports[SNTI_PORTS_MAX];   /* by index in snti_transports */
 	uint32_t preferred[SNTI_PORTS_MAX], preferred_count;
-	const struct snti_transport *unasked;      /* preferred though nobody named it: opened only where it makes sense */
+	uint32_t unasked;            /* bits for those preferred though nobody named them: opened only where it makes sense */
 	int is_automatic;            /* nobody named transports: those are left out that no pair of ranks needs */
 	struct snti_card *cards;     /* by rank */
 	struct snti_conn **conns;    /* by rank; NULL until first use */

@@ -29,7 +29,7 @@
 #define NO_DEVICE MOCK_NONE
 #define BOOT_ID "/proc/sys/kernel/random/boot_id"
 
-enum { SHM, VERBS, UCX, RAILS, TCP };
+enum { SHM, RDMA_RAILS, VERBS, UCX, RAILS, TCP, ALL };
 
 static uint64_t seed = 88172645463325252u;
 
@@ -55,13 +55,22 @@ static void lists_are_read(void **state)
 	assert_ptr_equal(snti_transports[order.index[0]], &snti_rails_transport);
 	assert_ptr_equal(snti_transports[order.index[1]], &snti_tcp_transport);
 	assert_int_equal(order.index[2], SHM);
+	assert_int_equal(snti_order_read("verbs,tcp", &order), 0);
+	assert_int_equal(order.count, 4);
+	assert_int_equal(order.index[0], RDMA_RAILS);
+	assert_int_equal(order.index[1], VERBS);
+	assert_int_equal(order.rails_unasked, 1 << RDMA_RAILS | 1 << RAILS);
 	assert_int_equal(snti_order_read("tcp,rails", &order), 0);
+	assert_int_equal(order.rails_unasked, 1 << RDMA_RAILS);
+	assert_int_equal(order.count, 3);
+	assert_int_equal(order.index[1], RDMA_RAILS);
+	assert_int_equal(snti_order_read("rails-verbs,verbs", &order), 0);
 	assert_false(order.rails_unasked);
 	assert_int_equal(order.count, 2);
 	assert_int_equal(snti_order_read("auto", &order), 0);
 	assert_true(order.is_automatic);
-	assert_int_equal(order.count, 5);
-	for (uint32_t i = 0; i < 5; i++)
+	assert_int_equal(order.count, ALL);
+	for (uint32_t i = 0; i < ALL; i++)
 		assert_int_equal(order.index[i], i);
 	assert_int_equal(snti_order_read("", &order), SNT_EINVAL);
 	assert_int_equal(snti_order_read("shm,pigeon", &order), SNT_EINVAL);
@@ -76,7 +85,7 @@ static void hosts_without_devices_offer_nothing(void **state)
 	(void)state;
 	snti_rdma_folder = "/no/such/folder";
 	assert_false(snti_has_rdma());
-	for (int i = VERBS; i <= UCX; i++) {
+	for (int i = RDMA_RAILS; i <= UCX; i++) {
 		assert_int_equal(snti_transports[i]->offers(text, sizeof text), SNT_EUNSUPPORTED);
 		assert_true(*text);
 	}
@@ -105,7 +114,7 @@ static int find_out(struct snti_prospect *all, const uint32_t *hidden, int size,
 {
 	int questions = 0;
 
-	for (int bit = VERBS; bit <= UCX && is_asked(all, size); bit++, questions++) {
+	for (int bit = RDMA_RAILS; bit <= UCX && is_asked(all, size); bit++, questions++) {
 		uint32_t found[8] = { 0 };
 
 		for (int r = 0; r < size; r++)
@@ -140,7 +149,7 @@ static void every_pair_gets_the_first_it_has_in_common(void **state)
 		for (int r = 0; r < size; r++) {
 			all[r].host = 100 + next_random() % (uint64_t)hosts;
 			all[r].has_fabric = next_random() % 4 != 0;
-			hidden[r] = all[r].has_fabric ? (uint32_t)next_random() & (1 << VERBS | 1 << UCX) : 0;
+			hidden[r] = all[r].has_fabric ? (uint32_t)next_random() & (1 << RDMA_RAILS | 1 << VERBS | 1 << UCX) : 0;
 		}
 		find_out(all, hidden, size, asked);
 		for (int r = 0; r < size; r++) {
@@ -158,7 +167,7 @@ static void every_pair_gets_the_first_it_has_in_common(void **state)
 static void nobody_is_asked_in_vain(void **state)
 {
 	struct snti_prospect all[4] = { { 1, 1, 0 }, { 1, 1, 0 }, { 2, 1, 0 }, { 2, 1, 0 } };
-	uint32_t hidden[4] = { 6, 6, 6, 6 }, asked[4] = { 0 };
+	uint32_t hidden[4] = { 14, 14, 14, 14 }, asked[4] = { 0 };
 
 	(void)state;
 	assert_int_equal(find_out(all, hidden, 4, asked), 1);
@@ -175,7 +184,7 @@ struct member {
 	int rank, host, device;
 	const struct snt_ticket *ticket;
 	char boot[64];                  /* the file in the place of the boot id */
-	char wires[RANKS][8];           /* by peer, what joined them */
+	char wires[RANKS][16];          /* by peer, what joined them */
 	char trouble[300];
 };
 
@@ -245,6 +254,8 @@ static const char *expected(const struct member *a, const struct member *b)
 {
 	if (a->host == b->host)
 		return "shm";
+	if (a->device == MOCK_ALL && b->device == MOCK_ALL)
+		return "rails-verbs";
 	return a->device != NO_DEVICE && b->device != NO_DEVICE ? "verbs" : "tcp";
 }
 
@@ -301,6 +312,8 @@ static void mixed_hosts_choose_alike(void **state)
 			for (int r = 0; r < RANKS; r++) {
 				members[r].host = (int)(next_random() % 3);
 				members[r].device = next_random() % 3 ? r : NO_DEVICE;
+				if (next_random() % 3 == 0)
+					members[r].device = MOCK_ALL;
 			}
 			assert_int_equal(snt_ticket_create(SNT_REACH_LOCAL, &ticket), 0);
 			run_members(members, &ticket, paths);

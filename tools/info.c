@@ -44,9 +44,9 @@ static void show_libraries(void)
 
 /* What the automatic order would do between this host and another like it, or what was named instead. */
 /* Rails that nobody named are there where several devices are. */
-static int is_idle(const struct snti_order *order, const struct snti_transport *one)
+static int is_idle(const struct snti_order *order, uint32_t index)
 {
-	return one == &snti_rails_transport && order->rails_unasked && !snti_rails_wanted(0);
+	return order->rails_unasked & 1u << index && !snti_rails_wanted(snti_transports[index], 0);
 }
 
 static void show_order(void)
@@ -60,7 +60,7 @@ static void show_order(void)
 	for (uint32_t i = 0; i < order.count; i++) {
 		const struct snti_transport *one = snti_transports[order.index[i]];
 
-		if (is_idle(&order, one))
+		if (is_idle(&order, order.index[i]))
 			continue;
 		if (!order.is_automatic || !one->offers || !one->offers(text, sizeof text))
 			printf(" %s", one->name);
@@ -70,7 +70,7 @@ static void show_order(void)
 		const struct snti_transport *one = snti_transports[order.index[i]];
 		int lacks = one->offers && one->offers(text, sizeof text);
 
-		if (is_idle(&order, one))
+		if (is_idle(&order, order.index[i]))
 			continue;
 		if (!one->offers)
 			printf("  %-10s %s\n", one->name, one->within_host ? "between ranks of one host" : "between hosts that have nothing else");
@@ -93,11 +93,18 @@ static void show_rdma(void)
 static void show_rails(void)
 {
 	struct snti_device rails;
+	int shown = 0;
 
-	if (snti_rails_transport.devices(&rails, 1) == 1)
-		printf("rails        %s, %d Mbit/s in all\n", rails.name, rails.speed_mbps);
-	else
-		printf("rails        none; SNT_RAILS may name interfaces\n");
+	for (int i = 0; snti_transports[i]; i++) {
+		const struct snti_transport *under = snti_rails_under(snti_transports[i]);
+
+		if (!under || snti_transports[i]->devices(&rails, 1) != 1)
+			continue;
+		printf("rails        %s over %s, %d Mbit/s in all\n", rails.name, under->name, rails.speed_mbps);
+		shown = 1;
+	}
+	if (!shown)
+		printf("rails        none; SNT_RAILS may name RDMA devices or interfaces\n");
 }
 
 static void show_build(void)

@@ -34,21 +34,38 @@ static int add(struct snti_order *order, const char *name)
 	return 0;
 }
 
-/* Several devices at once come before tcp, which moves them, on all ranks alike; who has only one opens no rails. */
+/* Several devices at once come before the transport that moves them, on all ranks alike; who has only one opens no rails. */
+static int add_rails_of(struct snti_order *order, const char *name)
+{
+	for (uint32_t i = 0; snti_transports[i]; i++) {
+		const struct snti_transport *under = snti_rails_under(snti_transports[i]);
+
+		if (!under || strcmp(under->name, name) || order->rails_unasked & 1u << i)
+			continue;
+		order->rails_unasked |= 1u << i;
+		return add(order, snti_transports[i]->name);
+	}
+	return 0;
+}
+
+/* "rails" has those of RDMA ports in it, where there are any. */
 static int add_with_rails(struct snti_order *order, const char *list, const char *name)
 {
-	if (!strcmp(name, "tcp") && !strstr(list, "rails") && !order->rails_unasked) {
-		order->rails_unasked = 1;
-		if (add(order, "rails"))
-			return SNT_EINVAL;
-	}
-	return add(order, name);
+	int status = 0;
+
+	if (!strcmp(name, snti_rails_transport.name) && !strstr(list, snti_rails_verbs_transport.name))
+		status = add_rails_of(order, snti_verbs_transport.name);
+	else if (!strstr(list, "rails"))
+		status = add_rails_of(order, name);
+	return status ? status : add(order, name);
 }
 
 static void add_all(struct snti_order *order)
 {
-	order->is_automatic = order->rails_unasked = 1;
+	order->is_automatic = 1;
 	while (snti_transports[order->count]) {
+		if (snti_rails_under(snti_transports[order->count]))
+			order->rails_unasked |= 1u << order->count;
 		order->index[order->count] = order->count;
 		order->count++;
 	}

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/settings.h"
 
 #define TICK_NS 20000000
 #define DOUBT_NS 50000000ULL
@@ -51,10 +52,7 @@ static int open_ports(struct rails_port *port, const struct rails_choice *choice
 	struct snti_port_options one = *options;
 	int status = 0;
 
-	/* Every receive is there before its chunk is asked for, so that leave to send it would only be one more round trip, behind
-	 * all the data on its way. What is never held takes no memory. */
-	one.eager = RAILS_SLOTS * RAILS_CHUNK + RAILS_BYTES;
-
+	rails_prepare(port->under, &one);
 	for (unsigned i = 0; i < choice->count; i++) {
 		int failed;
 
@@ -74,6 +72,17 @@ static int open_ports(struct rails_port *port, const struct rails_choice *choice
 	return port->count ? 0 : snti_fail(status, "rails: no device could be opened");
 }
 
+/* What SNT_RAILS names may be the other transport's: no line in the log. */
+static int no_rails(const struct snti_transport *under)
+{
+	int status;
+
+	snti_fail_quietly(strcmp(snti_settings()->rails, "auto") != 0);
+	status = snti_fail(SNT_EUNSUPPORTED, "rails: there are no two devices of %s to use at once; SNT_RAILS may name them", under->name);
+	snti_fail_quietly(0);
+	return status;
+}
+
 static int rails_open(struct snti_port *base, const struct snti_port_options *options)
 {
 	struct rails_port *port = (struct rails_port *)base;
@@ -82,9 +91,9 @@ static int rails_open(struct snti_port *base, const struct snti_port_options *op
 
 	snti_list_init(&port->conns);
 	port->epoll = port->timer = -1;
-	status = rails_choose(options->device, options->local_only, &choice);
+	status = rails_choose(base->ops, options->device, options->local_only, &choice);
 	if (status == SNT_EUNSUPPORTED)
-		return snti_fail(status, "rails: there are no two devices to use at once; SNT_RAILS may name them");
+		return no_rails(choice.under);
 	port->under = choice.under;
 	if (!status)
 		status = open_ports(port, &choice, options);
@@ -179,6 +188,13 @@ static int poll_under(struct rails_port *port)
 	return failed == (int)port->count ? status : did;
 }
 
+static int fail_all(struct rails_port *port, int status)
+{
+	snti_list_each(link, &port->conns)
+		rails_fail(snti_container(link, struct rails_conn, link), status);
+	return status;
+}
+
 static void tick(struct rails_port *port)
 {
 	uint64_t now = snti_now_ns(), fired;
@@ -204,7 +220,7 @@ static int rails_poll(struct snti_port *base)
 	did = poll_under(port);
 	snti_fail_quietly(0);
 	if (did < 0)
-		return did;
+		return fail_all(port, did);
 	port->moved = port->chatted = 0;
 	snti_list_each(link, &port->conns) {
 		struct rails_conn *conn = snti_container(link, struct rails_conn, link);
@@ -224,7 +240,7 @@ static int rails_arm(struct snti_port *base)
 	struct itimerspec in = { .it_value.tv_nsec = 0 };
 
 	for (unsigned i = 0; i < port->count; i++)
-		if (port->under->arm(port->ports[i]))
+		if (!rails_rests(port->under, port->ports[i]) && port->under->arm(port->ports[i]))
 			return SNTI_AGAIN;
 	snti_list_each(link, &port->conns) {
 		struct rails_conn *conn = snti_container(link, struct rails_conn, link);
@@ -238,22 +254,15 @@ static int rails_arm(struct snti_port *base)
 	return 0;
 }
 
-const struct snti_transport snti_rails_transport = {
-	.name = "rails",
-	.slice = (size_t)8 << 20,
-	.port_size = sizeof(struct rails_port),
-	.conn_size = sizeof(struct rails_conn),
-	.devices = rails_devices,
-	.open = rails_open,
-	.close = rails_close,
-	.poll = rails_poll,
-	.arm = rails_arm,
-	.address = rails_address,
-	.reaches = rails_reaches,
-	.connect = rails_connect,
-	.accept = rails_accept,
-	.hang_up = rails_hang_up,
-	.send = rails_send,
-	.recv = rails_recv,
-	.flush = rails_flush,
+#define RAILS \
+	.slice = (size_t)8 << 20, .port_size = sizeof(struct rails_port), .conn_size = sizeof(struct rails_conn), \
+	.open = rails_open, .close = rails_close, .poll = rails_poll, .arm = rails_arm, \
+	.address = rails_address, .reaches = rails_reaches, .connect = rails_connect, .accept = rails_accept, \
+	.hang_up = rails_hang_up, .send = rails_send, .recv = rails_recv, .flush = rails_flush
+
+/* Two of them, as one comes before verbs and the other before tcp. */
+const struct snti_transport snti_rails_verbs_transport = {
+	.name = "rails-verbs", .devices = rails_verbs_devices, .offers = rails_verbs_offers, RAILS
 };
+
+const struct snti_transport snti_rails_transport = { .name = "rails", .devices = rails_devices, RAILS };

@@ -183,14 +183,24 @@ static inline const char *rails_name(const struct rails_rail *rail)
 
 /* rails_choice.c: which devices, and which of them meet */
 struct rails_choice { const struct snti_transport *under; unsigned count; struct snti_device devices[RAILS_MOST]; };
-int  rails_choose(const char *names, int local_only, struct rails_choice *choice);
+int  rails_choose(const struct snti_transport *rails, const char *names, int local_only, struct rails_choice *choice);
 int  rails_devices(struct snti_device *devices, int most);
+int  rails_verbs_devices(struct snti_device *devices, int most);
+int  rails_verbs_offers(char *text, size_t size);
+/* What a port of a rail is opened with beside its device. */
+void rails_prepare(const struct snti_transport *under, struct snti_port_options *options);
 /* @to is to reach what @from reaches as well, where the transport underneath can say so. */
 void rails_widen(const struct snti_transport *under, struct snti_address *to, const struct snti_address *from);
 int  rails_shorten(const char *under, struct snti_address *address);
 /* A port that has a conn for each purpose needs no more than one way for each. */
 void rails_narrow(const struct snti_transport *under, struct snti_port *port);
-void rails_net(const struct snti_transport *under, const char *device, unsigned char net[RAILS_NET]);
+void rails_net(const struct snti_transport *under, const struct snti_port *port, const char *device, unsigned char net[RAILS_NET]);
+/* Whether nothing gets through it as long as it stays like this, as its device says. */
+int  rails_is_down(const struct snti_transport *under, const struct snti_port *port);
+/* A port that has failed and may come back, which only time tells: whether it is one. It is not armed. */
+int  rails_rests(const struct snti_transport *under, struct snti_port *port);
+/* Whether they are known to be in one network. */
+int  rails_is_near(const struct snti_transport *under, const struct snti_port *port, const struct snti_address *theirs);
 /* Fills in which of their rails each of mine meets; how many pairs. @first: the side whose order counts. */
 unsigned rails_pair(const struct rails_card *mine, const struct rails_card *theirs, int first,
 		    unsigned pairs[RAILS_MOST][2]);

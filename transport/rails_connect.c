@@ -30,6 +30,8 @@ static int sub_address(struct rails_port *port, unsigned index, struct snti_addr
 {
 	int status;
 
+	if (rails_is_down(port->under, port->ports[index]))
+		return SNT_EDEVICE;
 	snti_fail_quietly(1);
 	status = port->under->address(port->ports[index], address);
 	snti_fail_quietly(0);
@@ -91,6 +93,22 @@ static int read_address(const struct rails_port *port, const struct snti_address
 	return 0;
 }
 
+/* Which port the first meeting goes over: one in the same network, or the first that reaches it. As many as there are: none. */
+static unsigned find_way(struct rails_port *port, const struct snti_address *lead)
+{
+	unsigned first = port->count;
+
+	for (unsigned i = 0; i < port->count; i++) {
+		if (port->under->reaches(port->ports[i], lead))
+			continue;
+		if (rails_is_near(port->under, port->ports[i], lead))
+			return i;
+		if (first == port->count)
+			first = i;
+	}
+	return first;
+}
+
 int rails_reaches(struct snti_port *base, const struct snti_address *theirs)
 {
 	struct rails_port *port = (struct rails_port *)base;
@@ -99,7 +117,7 @@ int rails_reaches(struct snti_port *base, const struct snti_address *theirs)
 
 	if (read_address(port, theirs, &lead, &index))
 		return SNT_EUNSUPPORTED;
-	return port->under->reaches(port->ports[0], &lead);
+	return find_way(port, &lead) < port->count ? 0 : SNT_EUNSUPPORTED;
 }
 
 /* ---- the first meeting ---------------------------------------------------- */
@@ -121,15 +139,17 @@ static int begin(struct rails_conn *conn, unsigned index, const struct snti_addr
 int rails_connect(struct snti_conn *base, const struct snti_address *theirs)
 {
 	struct rails_conn *conn = (struct rails_conn *)base;
+	struct rails_port *port = rails_port_of(conn);
 	struct snti_address lead;
 	unsigned index;
 
 	rails_conn_init(conn);
-	if (read_address(rails_port_of(conn), theirs, &lead, &index)) {
+	if (read_address(port, theirs, &lead, &index)) {
 		rails_fail(conn, snti_fail(SNT_EUNREACHABLE, "rails: the address of rank %d makes no sense", base->peer));
 		return base->status;
 	}
-	return begin(conn, 0, NULL, &lead);
+	index = find_way(port, &lead);
+	return begin(conn, index < port->count ? index : 0, NULL, &lead);
 }
 
 int rails_accept(struct snti_conn *base, const struct snti_address *mine)
@@ -156,7 +176,7 @@ static void write_card(struct rails_conn *conn)
 	memcpy(card->magic, CARD_MAGIC, sizeof(card->magic));
 	card->count = port->count;
 	for (unsigned i = 0; i < port->count; i++) {
-		rails_net(port->under, port->names[i], card->rails[i].net);
+		rails_net(port->under, port->ports[i], port->names[i], card->rails[i].net);
 		card->rails[i].speed_mbps = port->speeds[i];
 		memcpy(card->rails[i].name, port->names[i], sizeof(card->rails[i].name));
 		/* One without an address now may have one when it is dialed again. */
@@ -185,7 +205,7 @@ static int dial(struct rails_rail *rail, const struct snti_address *at, int pati
 	int status = SNT_EUNREACHABLE;
 
 	snti_fail_quietly(1);
-	if (!port->under->reaches(sub, at))
+	if (!rails_is_down(port->under, sub) && !port->under->reaches(sub, at))
 		status = snti_conn_open(sub, mine, theirs, ident_of(rail, 0), conn->base.peer, &rail->line);
 	if (!status)
 		status = snti_conn_open(sub, mine, theirs, ident_of(rail, 1), conn->base.peer, &rail->sub);
@@ -293,7 +313,8 @@ void rails_join(struct rails_rail *rail)
 	rail->phase = RAILS_LIVE;
 	rail->heard_ns = snti_now_ns();
 	rail->beat_ns = rail->echoed_ns = rail->lost_ns = rail->doubt_ns = 0;
-	rail->rate_out = 0;
+	/* What was measured last is how slow it was when it was being lost, after which it would hardly be asked for anything again. */
+	rail->rate = rail->rate_out = rail->meter_bytes = rail->busy_ns = 0;
 	if (conn->base.status == SNT_BUSY) {
 		conn->base.status = 0;
 		conn->stream = conn->wanted = rail->index;
@@ -337,6 +358,15 @@ static void fail_without_rails(struct rails_conn *conn)
 	rails_fail(conn, snti_fail(SNT_EPEER, "rails: nothing leads to rank %d any more: %s", conn->base.peer, text));
 }
 
+/* What was asked for over the others waited with the stream: that says nothing about them. */
+static void restart_meters(struct rails_conn *conn, uint64_t now)
+{
+	for (unsigned i = 0; i < conn->count; i++) {
+		conn->rails[i].meter_ns = now;
+		conn->rails[i].meter_bytes = conn->rails[i].busy_ns = 0;
+	}
+}
+
 void rails_down(struct rails_rail *rail, int tell, const char *format, ...)
 {
 	struct rails_conn *conn = rail->conn;
@@ -361,6 +391,7 @@ void rails_down(struct rails_rail *rail, int tell, const char *format, ...)
 		return;
 	if (tell && rails_put(conn, &frame, NULL, 0))
 		return;
+	restart_meters(conn, now);
 	rails_choose_stream(conn);
 	rails_pull(conn);
 	rails_push(conn);

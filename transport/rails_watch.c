@@ -69,6 +69,25 @@ static const struct rails_rail *find_witness(const struct rails_rail *rail, uint
 	return NULL;
 }
 
+/* A device that says that its port is down is taken at its word, as long as another rail is left. */
+static int is_any_left(const struct rails_conn *conn)
+{
+	const struct rails_port *port = rails_port_of(conn);
+
+	for (unsigned i = 0; i < conn->count; i++)
+		if (conn->rails[i].phase == RAILS_LIVE && !rails_is_down(port->under, port->ports[conn->rails[i].mine]))
+			return 1;
+	return 0;
+}
+
+static void leave_if_down(struct rails_rail *rail)
+{
+	const struct rails_port *port = rails_port_of(rail->conn);
+
+	if (rail->phase == RAILS_LIVE && rails_is_down(port->under, port->ports[rail->mine]) && is_any_left(rail->conn))
+		rails_down(rail, 1, "the port is down");
+}
+
 static void tell(struct rails_rail *rail, uint64_t now)
 {
 	if (rail->phase == RAILS_LIVE || rail->is_told || !rail->lost_ns || now < rail->lost_ns + TELL_NS)
@@ -96,6 +115,7 @@ void rails_tick(struct rails_conn *conn, uint64_t now)
 		if (witness)
 			rails_down(rail, 1, "silent for %llu ms while %s answers", (unsigned long long)(now - rail->heard_ns) / 1000000,
 				   rails_name(witness));
+		leave_if_down(rail);
 		tell(rail, now);
 		if (conn->accepting)
 			rails_redial(rail, now);

@@ -8,7 +8,8 @@
 #include "base/log.h"
 
 const struct snti_transport *const snti_transports[] = {
-	&snti_shm_transport, &snti_verbs_transport, &snti_ucx_transport, &snti_rails_transport, &snti_tcp_transport, NULL
+	&snti_shm_transport, &snti_rails_verbs_transport, &snti_verbs_transport, &snti_ucx_transport, &snti_rails_transport,
+	&snti_tcp_transport, NULL
 };
 
 const struct snti_transport *snti_transport_find(const char *name)

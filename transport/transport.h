@@ -71,6 +71,7 @@ struct snti_port_options {
 					 * settings say */
 	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
+	int own_interface;              /* what is said over tcp beside the wire goes over the device's own interface, where it is one */
 };
 
 /* A device that ports can be opened on. */
@@ -83,6 +84,7 @@ struct snti_device {
 	int speed_mbps;                 /* 0: not known */
 	int is_loopback;                /* reaches this host only */
 	int is_last_resort;             /* not to be taken unless somebody asks for it */
+	int kind;                       /* of its network: only devices of one kind reach each other; a higher one is preferred */
 };
 
 struct snti_port {
@@ -159,16 +161,20 @@ struct snti_transport {
 /* All transports there are, in the order of their names' table; NULL ends it. */
 extern const struct snti_transport *const snti_transports[];
 extern const struct snti_transport snti_shm_transport, snti_verbs_transport, snti_ucx_transport, snti_tcp_transport;
-extern const struct snti_transport snti_rails_transport;
-/* Whether several devices are to be used at once without anybody naming the rails transport. */
-int snti_rails_wanted(int local_only);
+/* Several ports as one: RDMA ports of verbs, interfaces of tcp. */
+extern const struct snti_transport snti_rails_verbs_transport, snti_rails_transport;
+/* What @rails is made of; NULL: it is no rails. */
+const struct snti_transport *snti_rails_under(const struct snti_transport *rails);
+/* Whether several devices are to be used at once without anybody naming @rails. */
+int snti_rails_wanted(const struct snti_transport *rails, int local_only);
 /* An address of the rails transport, without the last of those that it lists: 0, or -1: it lists one alone. */
 int snti_rails_shorten(struct snti_address *address);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 #define SNTI_TRANSPORTS_MOST 8
 /* Indices in snti_transports, the preferred one first. */
-struct snti_order { int is_automatic, rails_unasked; uint32_t count, index[SNTI_TRANSPORTS_MOST]; };
+/* @rails_unasked: bits for those rails that nobody named. */
+struct snti_order { int is_automatic; uint32_t rails_unasked, count, index[SNTI_TRANSPORTS_MOST]; };
 /* From a list as SNT_TRANSPORTS has it; "auto" stands for all, of which those are left out that offer nothing. */
 int snti_order_read(const char *list, struct snti_order *order) SNT_CHECK_RESULT;
 /* Whether this host has an RDMA device; a look at a folder, which tests may change. */

@@ -71,9 +71,12 @@ static int open_works(struct verbs_port *port)
 static int open_side(struct verbs_port *port, const struct snti_port_options *options)
 {
 	struct snti_port_options side = *options;
+	char own[32];
 	int fd, status;
 
 	side.device = options->interface;
+	if (!side.device && options->own_interface && verbs_own_interface(&port->device, own, sizeof(own)))
+		side.device = own;
 	status = snti_port_open(&snti_tcp_transport, &side, &port->side);
 	if (!status)
 		status = verbs_cm_open(port, &fd);

@@ -343,6 +343,7 @@ struct verbs_port {
 	size_t setting_up;
 	unsigned turn;
 	uint64_t down_until;            /* the port is down, and has failed if it still is then; 0: it is up */
+	int failed_down;                /* it has failed for no other reason: connections made when it is up again go well */
 };
 
 static inline struct verbs_port *verbs_port_of(const struct verbs_conn *conn)
@@ -422,10 +423,15 @@ int  verbs_harvest(struct verbs_port *port);                    /* completions; 
 /* verbs_connect.c: the conversation over the tcp conn */
 int  verbs_address(struct snti_port *port, struct snti_address *mine);
 int  verbs_reaches(struct snti_port *port, const struct snti_address *theirs);
+void verbs_address_gid(const struct snti_address *address, union ibv_gid *gid);
 int  verbs_connect(struct snti_conn *conn, const struct snti_address *theirs);
 int  verbs_accept(struct snti_conn *conn, const struct snti_address *mine);
 int  verbs_side(struct verbs_conn *conn);                       /* one step; how much happened */
 void verbs_say_bye(struct verbs_conn *conn);
+
+/* verbs_rails.c */
+/* 1: the device is the network interface @name, with the address that its GID is. */
+int  verbs_own_interface(const struct verbs_device *device, char *name, size_t size);
 
 /* verbs_path.c */
 int  verbs_path_keys(struct verbs_device *device);              /* reads the P_Key table */

@@ -80,6 +80,14 @@ int verbs_reaches(struct snti_port *base, const struct snti_address *theirs)
 	return memcmp(place.gid, mine.gid, 8) ? SNT_EUNSUPPORTED : 0;   /* another subnet */
 }
 
+void verbs_address_gid(const struct snti_address *address, union ibv_gid *gid)
+{
+	struct verbs_place place;
+
+	memcpy(&place, address->bytes, sizeof(place));
+	memcpy(gid->raw, place.gid, sizeof(gid->raw));
+}
+
 int verbs_connect(struct snti_conn *base, const struct snti_address *theirs)
 {
 	struct verbs_conn *conn = (struct verbs_conn *)base;

@@ -254,6 +254,8 @@ static void describe(const struct verbs_device *device, struct snti_device *to)
 
 	*to = (struct snti_device){ .guid = device->limits.sys_image_guid, .number = device->port,
 		.speed_mbps = (int)verbs_device_mbps(device) };
+	/* The index among InfiniBand's GIDs is no reason to tell ports apart. */
+	to->kind = device->gid.gid_type == IBV_GID_TYPE_IB ? 100 : gid_worth(&device->gid);
 	if (device->limits.phys_port_cnt > 1)
 		snprintf(to->name, sizeof(to->name), "%.27s:%u", device->name, device->port);
 	else

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/settings.h"
 
-#define ASIDE_EVERY 256           /* polls between two looks at what needs a system call */
+#define ASIDE_EVERY 256           /* polls between two looks at what needs a system call: a multiple of the other */
 #define DOWN_MS 5000              /* a port that is down longer has failed */
 #define UNUSED_EVERY 16
 #define BATCHES 8                 /* completions must not keep output waiting */
@@ -124,6 +124,8 @@ static void refresh(struct verbs_port *port, enum ibv_event_type type)
 	if (verbs_device_refresh(&port->device) || verbs_path_keys(&port->device))
 		return;
 	port->down_until = 0;
+	if (port->failed_down)
+		port->failed = port->failed_down = 0;
 	snti_log(SNT_LOG_INFO, "verbs: %s port %u: %s, GID %s", port->device.name, port->device.port,
 		 verbs_calls.ibv_event_type_str(type), verbs_gid_text(&port->device.gid.gid, gid));
 }
@@ -139,8 +141,10 @@ static void go_down(struct verbs_port *port)
 
 static void check_down(struct verbs_port *port)
 {
-	if (!port->failed && snti_is_past(port->down_until))
-		fail_all(port, snti_fail(SNT_EDEVICE, "verbs: port %u of %s is down and does not come back: look at cable and switch",
+	if (port->failed || !snti_is_past(port->down_until))
+		return;
+	port->failed_down = 1;
+	fail_all(port, snti_fail(SNT_EDEVICE, "verbs: port %u of %s is down and does not come back: look at cable and switch",
 					 port->device.port, port->device.name));
 }
 
@@ -156,6 +160,7 @@ static void on_event(struct verbs_port *port, enum ibv_event_type type, uint32_t
 	case IBV_EVENT_DEVICE_FATAL:
 	case IBV_EVENT_CQ_ERR:
 	case IBV_EVENT_SRQ_ERR:
+		port->failed_down = 0;
 		if (!port->failed)
 			fail_all(port, snti_fail(SNT_EDEVICE, "verbs: %s: %s", port->device.name,
 						 verbs_calls.ibv_event_type_str(type)));
@@ -280,13 +285,14 @@ int verbs_poll(struct snti_port *base)
 	int did, more = 0;
 
 	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing. */
-	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && ++port->turn % UNUSED_EVERY)
+	port->turn++;
+	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && port->turn % UNUSED_EVERY)
 		return port->failed;
 	did = verbs_harvest(port);
 	did += kick_pending(port);
 	if (!snti_list_empty(&port->lingering))
 		sweep_lingering(port);
-	if (port->hurry || port->setting_up || ++port->turn % ASIDE_EVERY == 0)
+	if (port->hurry || port->setting_up || port->turn % ASIDE_EVERY == 0)
 		more = look_aside(port);
 	if (!port->failed)
 		return did + more;

@@ -52,6 +52,7 @@ struct mock_script {
 	/* What has happened. */
 	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
 	size_t locked;
+	uint64_t carried[MOCK_DEVICES];         /* bytes that left the device and arrived */
 	int contexts, pds, mrs, cqs, channels, srqs, qps;
 	int cm_ids;
 	unsigned cm_rejected;
@@ -66,6 +67,7 @@ void mock_reset(void);
 #define MOCK_NONE MOCK_DEVICES
 void mock_only(int device);
 void mock_event(enum ibv_event_type type, struct ibv_qp *qp);   /* of this queue pair, or of every open device */
+void mock_device_event(int device, enum ibv_event_type type);
 /* What the application does to every queue pair: the error state from outside. */
 void mock_break_qps(void);
 

@@ -262,6 +262,15 @@ void mock_event(enum ibv_event_type type, struct ibv_qp *qp)
 	mock_unlock();
 }
 
+void mock_device_event(int device, enum ibv_event_type type)
+{
+	mock_lock();
+	for (struct mock_context *context = contexts; context; context = context->next)
+		if (context->device == device)
+			mock_tell(&context->ibv, type, NULL);
+	mock_unlock();
+}
+
 static int is_of_qp(const struct ibv_async_event *event)
 {
 	return event->event_type == IBV_EVENT_QP_FATAL || event->event_type == IBV_EVENT_QP_REQ_ERR ||

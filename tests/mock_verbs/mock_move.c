@@ -171,6 +171,8 @@ static enum ibv_wc_status carry(struct mock_qp *qp, struct mock_qp *to, const st
 	if (status == IBV_WC_SUCCESS && work->wr.opcode != IBV_WR_RDMA_WRITE)
 		status = receive(to, work, bytes);
 	free(bytes);
+	if (status == IBV_WC_SUCCESS)
+		mock_script()->carried[((const struct mock_context *)(const void *)qp->ibv.context)->device] += work->size;
 	return status;
 }
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-3-Clause
 # The verbs transport on real verbs, between software devices in the virtual machine of tests/rdma/vm:
 # the conformance suite, what doctor says, all collectives, two devices, classes, loss, a link that flaps,
-# a peer that is killed, a port that stays down, queue pairs in error, and a limit on locked memory.
+# a peer that is killed, a port that stays down, two ports at once of which one is unplugged and comes back,
+# queue pairs in error, and a limit on locked memory.
 # Run in the build folder, or with its path in BUILD.
 set -u
 rdma=$(cd "$(dirname "$0")" && pwd -P)
@@ -129,6 +130,28 @@ classes() {
 	done
 }
 
+# rails: rank 0 has two ports and rank 1 two others; one of them is out in the middle, longer than verbs alone would wait.
+rails() {
+	local first second
+	export SNT_SIZE=2 SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_ADDRESS=127.0.0.1:$((port = port + 1))
+	SNT_RANK=0 SNT_RAILS=rxe0,rxe2 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --iterations 600 \
+		>"$said.0" 2>&1 &
+	first=$!
+	SNT_RANK=1 SNT_RAILS=rxe1,rxe3 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --iterations 600 \
+		>"$said.1" 2>&1 &
+	second=$!
+	sleep 3
+	"$rdma/fault" unplug rxe0
+	sleep 6
+	"$rdma/fault" plug rxe0
+	wait $first; one=$?
+	wait $second; two=$?
+	unset SNT_SIZE SNT_ADDRESS
+	goes "two ports at once"
+	[ "$(grep -c 'rails: rxe0 to rank 1 is \(lost\|back\)' "$said.0")" -eq 2 ] || { complain "rails:"; cat "$said.0"; }
+	grep -q 'sennit: error' "$said.0" "$said.1" && { complain "rails, an error:"; cat "$said.0" "$said.1"; }
+}
+
 inside() {
 	local port=7000 said=/tmp/verbs class=0 one two
 	export SNT_TIMEOUT=10000
@@ -164,6 +187,7 @@ inside() {
 	"$rdma/fault" up rxe0
 	pair '' allreduce --check --max 64K --factor 256 --iterations 2
 	goes "an interface that is up again"
+	rails
 	"$rdma/fault" memlock 65536 timeout 20 ./sennit perf allreduce --ranks 2 --transport verbs --max 8 >$said 2>&1 &&
 		complain "64 KiB of locked memory were enough"
 	grep -q "may lock 64 KiB" $said || { complain "64 KiB of locked memory:"; cat $said; }
@@ -173,4 +197,4 @@ inside() {
 cd "$build" || exit 99
 [ "${1-}" != inside ] || inside
 [ -x tests/test_verbs ] || { echo "skipped: no tests/test_verbs in $build: make check builds it"; exit 77; }
-exec "$rdma/vm" --timeout 400 -- env BUILD="$build" bash "$rdma/verbs.sh" inside
+exec "$rdma/vm" --devices 4 --timeout 400 -- env BUILD="$build" bash "$rdma/verbs.sh" inside
