@@ -234,19 +234,28 @@ static struct snt_op *prepare(struct job_rank *me, struct snt_team *team, int64_
 	return op;
 }
 
-static int start_and_count_allocations(struct job_rank *me, struct snt_team *team)
+static int64_t allocations_of_starts(struct job_rank *me, struct snt_op *op, const int64_t *out)
 {
-	int64_t in = 1, out = 0, before;
-	struct snt_op *op = prepare(me, team, &in, &out);
+	int64_t before = allocations;
 
-	before = allocations;
 	for (int i = 0; i < STARTS; i++) {
 		int status = snt_op_start(op);
 
 		status = status ? status : snt_op_wait(op);
-		job_expect(me, !status && out == me->ranks, "start %d: %s", i, snt_error_text());
+		job_expect(me, !status && *out == me->ranks, "start %d: %s", i, snt_error_text());
 	}
-	job_expect(me, allocations == before, "%lld allocations in %d starts and waits", (long long)(allocations - before), STARTS);
+	return allocations - before;
+}
+
+/* On a busy machine the last line of the start-up may be read in the first waits, and lines are allocated. */
+static int start_and_count_allocations(struct job_rank *me, struct snt_team *team)
+{
+	int64_t in = 1, out = 0, made;
+	struct snt_op *op = prepare(me, team, &in, &out);
+
+	(void)allocations_of_starts(me, op, &out);
+	made = allocations_of_starts(me, op, &out);
+	job_expect(me, made == 0, "%lld allocations in %d starts and waits", (long long)made, STARTS);
 	snt_op_free(op);
 	return 0;
 }
