@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* profiler_write.c - the profiler's file: its name, who writes it when, and what happens when that fails. */
 #include "plugins/nccl/profiler.h"
+#include "plugins/nccl/say.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -30,16 +30,11 @@ static unsigned threads, stopped;       /* started so far; those up to this numb
 
 void snti_profile_log(int level, const char *format, ...)
 {
-	nccl_logger logger = atomic_load(&the_logger);
-	char text[512];
 	va_list arguments;
 
-	if (!logger)
-		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	snti_nccl_say(atomic_load(&the_logger), level, NCCL_LOG_INIT | NCCL_LOG_PROFILE, "PROFILER/Sennit", format, arguments);
 	va_end(arguments);
-	logger(level, NCCL_LOG_INIT | NCCL_LOG_PROFILE, "PROFILER/Sennit", 0, "PROFILER/Sennit: %s", text);
 }
 
 void snti_profile_lock(void)

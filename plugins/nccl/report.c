@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* report.c - what NCCL's log gets: each failure once, with the device, the peer and the cause. */
 #include "plugins/nccl/core.h"
+#include "plugins/nccl/say.h"
 
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,16 +11,11 @@ static _Atomic nccl_logger the_logger;
 
 void snti_nccl_log(int level, const char *format, ...)
 {
-	nccl_logger logger = atomic_load(&the_logger);
-	char text[512];
 	va_list arguments;
 
-	if (!logger)
-		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	snti_nccl_say(atomic_load(&the_logger), level, NCCL_LOG_NET | NCCL_LOG_INIT, "NET/" SNTI_NCCL_NAME, format, arguments);
 	va_end(arguments);
-	logger(level, NCCL_LOG_NET | NCCL_LOG_INIT, "NET/" SNTI_NCCL_NAME, 0, "NET/" SNTI_NCCL_NAME ": %s", text);
 }
 
 /* The wire knows peers by their rank, which NCCL does not tell. */

@@ -5,10 +5,10 @@
  * has nothing to say here, and the cost table is left as NCCL has made it.
  */
 #include "plugins/nccl/nccl_tuner.h"
+#include "plugins/nccl/say.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,15 +31,11 @@ static char wrong[400];
 __attribute__((format(printf, 3, 4)))
 static void say(nccl_logger logger, int level, const char *format, ...)
 {
-	char text[512];
 	va_list arguments;
 
-	if (!logger)
-		return;
 	va_start(arguments, format);
-	vsnprintf(text, sizeof text, format, arguments);
+	snti_nccl_say(logger, level, NCCL_LOG_INIT | NCCL_LOG_TUNING, "TUNER/Sennit", format, arguments);
 	va_end(arguments);
-	logger(level, NCCL_LOG_INIT | NCCL_LOG_TUNING, "TUNER/Sennit", 0, "TUNER/Sennit: %s", text);
 }
 
 /* ---- rules ---------------------------------------------------------------------- */
