@@ -31,6 +31,7 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->lane = run->lane;
 	xfer->fingerprint = job->fingerprint;
 	xfer->memory = act->memory;
+	xfer->unhurried = job->pipelined;
 	xfer->fold = NULL;
 	xfer->status = SNT_BUSY;
 	return snti_send(job->conns[act->peer], xfer);

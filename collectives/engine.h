@@ -23,6 +23,7 @@ struct snti_job {
 	struct snti_conn **conns;    /* by rank */
 	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
 	uint32_t width;              /* bytes of one element */
+	uint32_t pipelined;          /* several slices are under way at once */
 	uint32_t around;             /* larger than the caches: results are written around them */
 	uint64_t fingerprint;
 };

@@ -38,6 +38,7 @@ struct snti_xfer {
 	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
+	uint32_t unhurried;             /* send: others are under way beside it, so that its latency does not show */
 	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; both: if a GPU's; else NULL */
 	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
 	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with
