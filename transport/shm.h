@@ -251,6 +251,7 @@ void shm_take_unasked(struct shm_conn *c, struct snti_xfer *xfer, uint32_t numbe
 void shm_reject(struct shm_conn *c, uint32_t number);
 int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number);
 int shm_piece(struct shm_conn *c, uint32_t number, uint64_t size);
+void shm_send_ahead(struct shm_conn *c, const struct snti_xfer *recv, size_t end);
 int shm_move_large(struct shm_conn *c);
 int shm_can_move(struct shm_conn *c);
 

@@ -90,7 +90,7 @@ static void go_on(struct shm_conn *c, struct snti_xfer *xfer)
 int shm_offer(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	struct shm_cell *cell = shm_next_cell(c);
-	struct shm_offer offer = { .address = (uint64_t)(uintptr_t)xfer->data, .unasked = goes_unasked(c, xfer) };
+	struct shm_offer offer = { .address = xfer->spare ? 0 : (uint64_t)(uintptr_t)xfer->data, .unasked = goes_unasked(c, xfer) };
 	uint32_t number;
 
 	if (!cell || !c->free_count)
@@ -133,6 +133,15 @@ int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number)
 						c->base.peer, xfer->size, (unsigned long long)xfer->fingerprint));
 	}
 	return 0;
+}
+
+/* A fold in place wants to write the first @end bytes: better they are sent than kept aside. */
+void shm_send_ahead(struct shm_conn *c, const struct snti_xfer *recv, size_t end)
+{
+	struct snti_xfer *send = recv->behind;
+
+	while (send->status == SNT_BUSY && send->acked && send->moved < end && stream_piece(c, send))
+		;
 }
 
 /* ---- the receiver --------------------------------------------------------- */
@@ -219,7 +228,7 @@ void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number,
 	xfer->moved = xfer->acked = 0;
 	if (!xfer->size) {
 		finish_in(c, number);
-	} else if (in->mapped || worth_reading(c, xfer->size)) {
+	} else if (in->mapped || (in->address && worth_reading(c, xfer->size))) {
 		in->state = SHM_IN_PULLED;
 		snti_list_append(&c->pulls, &xfer->link);
 		c->work = 1;

@@ -256,6 +256,10 @@ static void take_piece(struct shm_conn *c, uint32_t number, uint64_t size)
 	} else if (shm_piece(c, number, size)) {
 		shm_garbled(c, "a piece of no message");
 	} else {
+		if (xfer->fold && xfer->behind)
+			shm_send_ahead(c, xfer, xfer->moved + size);
+		if (c->base.status < 0)
+			return;
 		snti_land(xfer, xfer->moved, next_in_slot(c), size);
 		xfer->moved += size;
 		if (xfer->moved < xfer->size)
