@@ -58,6 +58,18 @@ static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_
 	wr->num_sge = 1;
 }
 
+/* At its slot in the peer's memory. One packet, so that it is there when its immediate is, on whatever route. */
+static void aim(const struct verbs_conn *conn, struct ibv_send_wr *wr, const struct verbs_request *request)
+{
+	const struct verbs_card *card = &conn->theirs;
+	uint32_t immediate = le32toh(request->immediate);
+
+	wr->opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+	wr->imm_data = htobe32(immediate);
+	wr->wr.rdma.rkey = card->slots_key;
+	wr->wr.rdma.remote_addr = ((uint64_t)card->slots_high << 32 | card->slots_low) + (immediate & 0xff) * VERBS_SLOT_BYTES;
+}
+
 /* 1: it is on its way; 0: not now; negative: the conn failed. */
 static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
 {
@@ -75,6 +87,8 @@ static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *
 		return 0;
 	give_credit(conn, frame);
 	verbs_frame_swap(frame);
+	if (frame->type == VERBS_REQUEST)
+		aim(conn, &wr, body);
 	gather(port, work, sge, &wr, in_line);
 	status = verbs_post(work, &wr);
 	if (status) {
