@@ -109,7 +109,7 @@ int verbs_gid_is_ipv4(const union ibv_gid *gid);
 /* ---- what goes over the wire -------------------------------------------- */
 
 enum verbs_type { VERBS_EAGER = 1, VERBS_ANNOUNCE, VERBS_REQUEST, VERBS_REJECT, VERBS_REFUSE, VERBS_BROKEN, VERBS_CREDIT };
-enum { VERBS_FIRST = 1 };         /* of a REQUEST: the message's first */
+enum { VERBS_FIRST = 1, VERBS_SHORT = 2 };      /* of a REQUEST: the message's first; of an EAGER: it ends before its size */
 
 /* Little-endian. Every frame gives back credit and tells which of the receiver's slots the sender is writing for,
  * as of how many requests: their messages come before the frame's, although their data may come later. */
@@ -118,6 +118,7 @@ struct verbs_frame {
 	uint16_t window, smalls, bigs;
 	uint64_t lane, fingerprint, size, number, taken, requests;
 };
+#define VERBS_SHORT_BYTES offsetof(struct verbs_frame, size)
 
 /* Follows a REQUEST, which is not sent as other frames are but written into a slot. */
 struct verbs_request {
@@ -284,7 +285,7 @@ struct verbs_conn {
 	unsigned owed_window, owed_smalls, owed_bigs;   /* credit to give back */
 	uint64_t next_number, next_message, refused;
 	uint64_t frames_sent, frames_acked, frames_seen, pieces_sent, pieces_seen;
-	uint64_t taken, requests_seen;  /* the peer's slots that are being written for, as of so many requests */
+	uint64_t taken, requests_seen, requests_told;   /* the peer's slots that are being written for, as of so many requests */
 	uint64_t requests_made, requests_known;         /* known: the peer has read so many of them */
 	unsigned slots_open, slots_held;                /* open: held ones, too */
 	unsigned places[VERBS_QPS];     /* posted for an immediate that will not come */

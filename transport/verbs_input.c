@@ -207,7 +207,7 @@ static int dispatch(struct verbs_conn *conn, const struct verbs_frame *frame, co
 }
 
 /* What every frame tells: 1, if that is all that it is good for. One that is to fail only waits until the peer has been told why. */
-static int on_any(struct verbs_conn *conn, const struct verbs_frame *frame)
+static inline int on_any(struct verbs_conn *conn, const struct verbs_frame *frame)
 {
 	conn->frames_seen++;
 	if (++conn->owed_window >= VERBS_WINDOW / 2)
@@ -225,17 +225,37 @@ static int on_any(struct verbs_conn *conn, const struct verbs_frame *frame)
 	return conn->base.status < 0;
 }
 
+/* How long it is; 0: too short. What a short one leaves out is what it would not tell. */
+static size_t read_frame(const struct verbs_conn *conn, struct verbs_frame *frame, const char *bytes, size_t size)
+{
+	if (size < VERBS_SHORT_BYTES)
+		return 0;
+	memcpy(frame, bytes, VERBS_SHORT_BYTES);
+	if (frame->type == VERBS_EAGER && frame->flags & VERBS_SHORT) {
+		verbs_frame_swap(frame);
+		frame->size = size - VERBS_SHORT_BYTES;
+		frame->number = VERBS_NONE;
+		frame->taken = 0;
+		frame->requests = conn->requests_known;
+		return VERBS_SHORT_BYTES;
+	}
+	if (size < sizeof(*frame))
+		return 0;
+	memcpy(&frame->size, bytes + VERBS_SHORT_BYTES, sizeof(*frame) - VERBS_SHORT_BYTES);
+	verbs_frame_swap(frame);
+	return sizeof(*frame);
+}
+
 int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
 {
 	struct verbs_frame frame;
+	size_t head = conn->phase < VERBS_READYING ? 0 : read_frame(conn, &frame, bytes, size);
 
-	if (conn->phase < VERBS_READYING || size < sizeof(frame))
+	if (!head)
 		return verbs_nonsense(conn, "a frame that is too short or too early");
-	memcpy(&frame, bytes, sizeof(frame));
-	verbs_frame_swap(&frame);
 	if (on_any(conn, &frame))
 		return conn->base.status;
-	return dispatch(conn, &frame, bytes + sizeof(frame), size - sizeof(frame));
+	return dispatch(conn, &frame, bytes + head, size - head);
 }
 
 /* The immediate says which slot was written; only now is it read, once, and has to say the same. Nobody writes there again

@@ -35,7 +35,16 @@ static void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
 	frame->bigs = (uint16_t)conn->owed_bigs;
 	conn->owed_window = conn->owed_smalls = conn->owed_bigs = 0;
 	frame->taken = conn->taken;
-	frame->requests = conn->requests_seen;
+	frame->requests = conn->requests_told = conn->requests_seen;
+}
+
+/* How much of it has to be said. A small message's size is that of what comes, and mostly no slot has anything new. */
+static size_t shorten(const struct verbs_conn *conn, struct verbs_frame *frame)
+{
+	if (frame->type != VERBS_EAGER || conn->taken || conn->requests_told != conn->requests_seen)
+		return sizeof(*frame);
+	frame->flags |= VERBS_SHORT;
+	return VERBS_SHORT_BYTES;
 }
 
 /* Where the bytes are taken from: at once by the device, or from a buffer until it is done. */
@@ -74,10 +83,11 @@ static void aim(const struct verbs_conn *conn, struct ibv_send_wr *wr, const str
 static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
 {
 	struct verbs_port *port = verbs_port_of(conn);
-	int in_line = sizeof(*frame) + size <= conn->rails->inline_size, status;
-	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = sizeof(*frame) },
+	size_t head = shorten(conn, frame);
+	int in_line = head + size <= conn->rails->inline_size, status;
+	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = (uint32_t)head },
 		{ .addr = (uintptr_t)body, .length = (uint32_t)size } };
-	struct ibv_send_wr wr = { .sg_list = sge, .num_sge = size ? 2 : 1, .opcode = IBV_WR_SEND };
+	struct ibv_send_wr wr;          /* large, and little of it is looked at */
 	struct verbs_work *work;
 
 	if (conn->window <= (frame->type == VERBS_CREDIT ? 0 : VERBS_RESERVE) || (!in_line && !port->idle_frames))
@@ -87,6 +97,11 @@ static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *
 		return 0;
 	give_credit(conn, frame);
 	verbs_frame_swap(frame);
+	wr.next = NULL;
+	wr.sg_list = sge;
+	wr.num_sge = size ? 2 : 1;
+	wr.opcode = IBV_WR_SEND;
+	wr.send_flags = 0;
 	if (frame->type == VERBS_REQUEST)
 		aim(conn, &wr, body);
 	gather(port, work, sge, &wr, in_line);
