@@ -51,7 +51,6 @@ static size_t shorten(const struct verbs_conn *conn, struct verbs_frame *frame)
 static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_sge *sge, struct ibv_send_wr *wr, int in_line)
 {
 	char *buffer;
-	uint32_t at = 0;
 
 	if (in_line) {
 		wr->send_flags = IBV_SEND_INLINE;
@@ -59,11 +58,12 @@ static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_
 	}
 	work->buffer = port->frame_stack[--port->idle_frames];
 	buffer = port->frame_memory + (size_t)work->buffer * port->stride;
-	for (int i = 0; i < wr->num_sge; i++) {
-		memcpy(buffer + at, (const void *)(uintptr_t)sge[i].addr, sge[i].length);
-		at += sge[i].length;
-	}
-	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = at, .lkey = port->frame_mr->lkey };
+	/* All of the header, as that is known when this is compiled: the body comes over what is not said. */
+	memcpy(buffer, (const void *)(uintptr_t)sge[0].addr, sizeof(struct verbs_frame));
+	if (wr->num_sge > 1)
+		memcpy(buffer + sge[0].length, (const void *)(uintptr_t)sge[1].addr, sge[1].length);
+	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = sge[0].length + (wr->num_sge > 1 ? sge[1].length : 0),
+		.lkey = port->frame_mr->lkey };
 	wr->num_sge = 1;
 }
 
@@ -242,7 +242,7 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (conn->dying)
 		return SNTI_AGAIN;
 
-	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = verbs_gpu_check(conn, xfer), eager;
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = is_gpu ? verbs_gpu_check(conn, xfer) : 0, eager;
 
 	if (unfit)
 		return unfit;
