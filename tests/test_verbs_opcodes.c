@@ -42,6 +42,19 @@ static void large_messages_are_written_with_immediate(void **state)
 	takes(p, LARGE, 1, 2, 0, 2);
 }
 
+/* Where nobody has asked for anything: the kind, the credit, lane and fingerprint. */
+static void a_small_message_has_a_short_header(void **state)
+{
+	struct pair *p = *state;
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t before = script->carried[0];
+
+		talk(p, 8);
+		assert_int_equal(script->carried[0] - before, 2 * (24 + 8));
+	}
+}
+
 /* Where routes adapt, the data goes first, and the immediate behind it carries none. */
 static void the_immediate_goes_behind_where_routes_adapt(void **state)
 {
@@ -57,6 +70,7 @@ int main(void)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, teardown)
 	const struct CMUnitTest tests[] = {
 		paired(large_messages_are_written_with_immediate),
+		paired(a_small_message_has_a_short_header),
 		paired(the_immediate_goes_behind_where_routes_adapt),
 	};
 

@@ -152,6 +152,29 @@ static void a_request_that_is_sent_ends_the_connection(void **state)
 	ends_with(p, "a frame of no known type");
 }
 
+/* A short header promises what comes, and only a small message may have it. */
+static void a_short_header_is_checked(void **state)
+{
+	static const struct { uint8_t type; uint32_t size; const char *text; } wrong[] = {
+		{ VERBS_EAGER, 23, "too short" }, { VERBS_EAGER, 1, "too short" }, { VERBS_ANNOUNCE, 55, "too short" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+		struct verbs_frame frame = { .type = wrong[i].type, .flags = VERBS_SHORT, .lane = 3 };
+		struct ibv_sge sge = { .addr = (uintptr_t)&frame, .length = wrong[i].size };
+		struct ibv_send_wr *bad, wr = { .wr_id = NOBODY, .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_SEND,
+			.send_flags = IBV_SEND_SIGNALED | IBV_SEND_INLINE };
+		void *pair;
+
+		fresh(&pair);
+		verbs_frame_swap(&frame);
+		assert_int_equal(ibv_post_send(conn(pair, 0)->rails->frames, &wr, &bad), 0);
+		ends_with(pair, wrong[i].text);
+		done_with(&pair);
+	}
+}
+
 /* ---- out of range ------------------------------------------------------- */
 
 static void what_a_slot_says_is_checked(void **state)
@@ -264,6 +287,7 @@ int main(void)
 		paired(a_slot_that_another_is_named_for_ends_the_connection),
 		paired(a_slot_with_something_else_ends_the_connection),
 		paired(a_request_that_is_sent_ends_the_connection),
+		cmocka_unit_test(a_short_header_is_checked),
 		cmocka_unit_test(what_a_slot_says_is_checked),
 		paired(nothing_is_written_behind_the_slots),
 		paired(requests_are_not_written_where_data_is),

@@ -87,7 +87,7 @@ static void say_frame(struct script *script, struct verbs_conn *conn)
 	unsigned kind = next(script), where = next(script), more = next(script), odd = next(script);
 	size_t size = sizes[where % 8], body = 0;
 	char bytes[sizeof(struct verbs_message) + 9000] = { 0 };
-	struct verbs_message message = { .frame = { .type = (uint8_t)(kind % 8), .flags = kind >> 3 & 1, .lane = htole64(where >> 3 & 3),
+	struct verbs_message message = { .frame = { .type = (uint8_t)(kind % 8), .flags = kind >> 3 & 3, .lane = htole64(where >> 3 & 3),
 		.fingerprint = htole64(where >> 7), .size = htole64(size), .number = htole64(more & 8 ? VERBS_NONE : more & 7),
 		.taken = htole64(more & 16 ? 7 : 0), .requests = htole64(more >> 5) } };
 
