@@ -39,7 +39,7 @@ static uint64_t slot_of_peer(struct pair *p, unsigned slot)
 static void put(struct pair *p, uint64_t at, uint32_t key, uint32_t immediate, const void *bytes, uint32_t size)
 {
 	struct ibv_sge sge = { .addr = (uintptr_t)bytes, .length = size };
-	struct ibv_send_wr *bad, wr = { .wr_id = NOBODY, .sg_list = &sge, .num_sge = 1, .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
+	struct ibv_send_wr *bad, wr = { .wr_id = NOBODY, .sg_list = &sge, .num_sge = size > 0, .opcode = IBV_WR_RDMA_WRITE_WITH_IMM,
 		.send_flags = IBV_SEND_SIGNALED | IBV_SEND_INLINE, .imm_data = htonl(immediate), .wr.rdma = { at, key } };
 
 	assert_int_equal(ibv_post_send(conn(p, 0)->rails->frames, &wr, &bad), 0);
