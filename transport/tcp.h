@@ -150,8 +150,8 @@ struct tcp_port {
 	int narrow;                     /* one socket a peer: beside another transport */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
-	size_t hot_count;
-	unsigned turn;
+	size_t conn_count, hot_count;
+	unsigned turn, awake;           /* awake: looks at epoll since its owner last slept */
 	size_t setting_up;              /* conns that are BUSY */
 	uint64_t next_tick;
 	size_t guest_count;
