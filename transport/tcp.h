@@ -152,6 +152,8 @@ struct tcp_port {
 	struct snti_link conns, hot;
 	size_t conn_count, hot_count;
 	unsigned turn, awake;           /* awake: looks at epoll since its owner last slept */
+	int armed;
+	uint64_t looked;                /* while there are no conns */
 	size_t setting_up;              /* conns that are BUSY */
 	uint64_t next_tick;
 	size_t guest_count;
