@@ -90,9 +90,10 @@ readme() {
 
 # compared: what perf/rdma does in the machine, once.
 compared() {
-	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --rounds 1 --latency 8 --bandwidth '' --exchanges 50 \
-		>$said 2>&1 && [ "$(grep -c '"what": "latency", "who": "\(ib_send_lat\|ib_write_lat\|sennit\)", "bytes": 8, "value": [1-9]' $said)" -eq 3 ] &&
-		return
+	local who='ib_send_lat\|ib_write_lat\|sennit\|sennit nccl'
+	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --nccl --rounds 1 --latency 8 --bandwidth '' \
+		--exchanges 50 >$said 2>&1 &&
+		[ "$(grep -c '"what": "latency", "who": "\('"$who"'\)", "bytes": 8, "value": [1-9]' $said)" -eq 4 ] && return
 	complain "perf/rdma:"
 	cat $said
 }
