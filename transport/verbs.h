@@ -82,6 +82,7 @@ struct verbs_device {
 	uint8_t gid_index;
 	uint8_t inline_most;            /* asked for; what the device grants is in the link */
 	uint8_t traffic_class, level;
+	uint8_t is_marked;              /* they were asked for with the port, and are not the settings' */
 	uint8_t unordered;              /* routes adapt: data and the immediate behind it travel apart */
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
@@ -126,6 +127,9 @@ struct verbs_request {
 
 /* Enhancements of a queue pair that devices agree on (ECE). vendor 0: none. */
 struct verbs_ece { uint32_t vendor, options, mask; };
+
+/* In a card's class or level: it is of this connection, and comes before what settings say. */
+#define VERBS_MARKED 0x100
 
 /* What each side tells the other before its queue pairs are connected, over the tcp conn. */
 struct verbs_card {

@@ -29,6 +29,12 @@ fi
 	complain "$(cat "$work/table")"
 grep -qE '^126 of 126 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
 
+# A communicator's traffic class is on both ends, also where the listener does not know it (version 10), and before the settings'
+for version in 10 11 12; do
+	SNT_TCP_TRAFFIC_CLASS=32 "$sennit" nccl-check --plugin "$plugin" --version $version --scenario class --traffic-class 104 \
+		>"$work/class" 2>&1 || complain "class: $(cat "$work/class")"
+done
+
 # As profiler and as tuner
 for kind in profiler:30 tuner:12; do
 	count=${kind#*:}

@@ -172,6 +172,7 @@ extern const struct host_scenario host_profiler_scenarios[], host_tuner_scenario
 extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 
 void host_scenario_merge(struct host_rank *rank);
+void host_scenario_class(struct host_rank *rank);
 void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);
