@@ -71,6 +71,7 @@ struct snti_port_options {
 					 * settings say */
 	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
+	unsigned streams;               /* sockets or queue pairs for large messages of each conn, at most; 0: as the settings say */
 	int own_interface;              /* what is said over tcp beside the wire goes over the device's own interface, where it is one */
 };
 

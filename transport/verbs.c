@@ -101,6 +101,9 @@ static int verbs_open(struct snti_port *base, const struct snti_port_options *op
 	snti_list_init(&port->pending);
 	snti_list_init(&port->lingering);
 	port->epoll = -1;
+	port->qps = (unsigned)snti_settings()->verbs_qps;
+	if (options->streams && options->streams < port->qps)
+		port->qps = options->streams;
 	status = verbs_device_open(&port->device, options);
 	if (!status)
 		status = open_queues(port);

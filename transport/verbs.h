@@ -306,6 +306,7 @@ struct verbs_slab { char *base; struct ibv_mr *mr; };
 struct verbs_port {
 	struct snti_port base;
 	struct verbs_device device;
+	unsigned qps;                   /* for data, of each conn */
 	struct snti_port *side;
 	struct verbs_cm *cm;            /* NULL: queue pairs are connected directly */
 	int epoll, failed;

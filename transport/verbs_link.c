@@ -136,7 +136,7 @@ int verbs_link_make(struct verbs_conn *conn)
 		return no_qp(conn);
 	if (enter(link, link->frames->qp_num))
 		return SNT_ENOMEM;
-	while (link->qps < snti_settings()->verbs_qps) {
+	while (link->qps < link->port->qps) {
 		struct ibv_qp *qp = make_data_qp(link);
 
 		if (!qp)

@@ -87,7 +87,7 @@ static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *t
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_port_options options = { .secret = secret, .local_only = comm->device->wire.is_loopback,
 		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = device,
-		.interface = snti_nccl_aside(comm->device),
+		.interface = snti_nccl_aside(comm->device), .streams = comm->streams,
 		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
@@ -203,6 +203,7 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 	comm = comm_new(SNTI_NCCL_LISTENS, snti_nccl_device(device), context->traffic_class);
 	if (!comm)
 		return no_memory(snti_nccl_device(device)->name);
+	comm->streams = snti_nccl_streams(context, 1);
 	status = begin_listening(comm, &handle);
 	if (status) {
 		status = snti_nccl_failed(comm, status);
@@ -326,6 +327,7 @@ static int connect_anew(struct snti_nccl_context *context, int device, int traff
 	if (!comm)
 		return no_memory(snti_nccl_device(device)->name);
 	drop_forgotten(context);
+	comm->streams = snti_nccl_streams(context, 0);
 	status = begin_connecting(comm, handle);
 	if (status) {
 		status = snti_nccl_failed(comm, status);

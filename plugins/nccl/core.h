@@ -39,6 +39,8 @@ struct snti_nccl_context {
 	int users;                      /* 1 until finalize, and one for each comm */
 	int traffic_class;              /* negative: none */
 	int is_common;                  /* of all communicators */
+	atomic_int flows[2];            /* how many comms NCCL means to use at once, sending and receiving; 0: not said */
+	atomic_int is_told;             /* that each of them has one stream */
 	atomic_int is_aborted;          /* what of it is closed must not wait for its peers */
 	nccl_profiler profiler;
 };
@@ -65,6 +67,7 @@ struct snti_nccl_comm {
 	enum snti_nccl_kind kind;
 	const struct snti_nccl_device *device;
 	int traffic_class;              /* negative: as the settings say */
+	unsigned streams;               /* 0: as the settings say */
 	struct snti_port *port;
 	struct snti_conn *conn;         /* NULL before accept, and after what was in flight was cut off */
 	struct snti_address address;    /* a listener's own */
@@ -126,6 +129,9 @@ int snti_nccl_unpack(const unsigned char *from, size_t size, struct snti_address
 int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);
 /* Reclaims what was begun and never came up; comms that are up live on until they are closed. */
 int snti_nccl_finalize(struct snti_nccl_context *context);
+/* Hints for what is connected from now on; any thread. */
+void snti_nccl_hint(struct snti_nccl_context *context, const struct nccl_attributes *attributes);
+unsigned snti_nccl_streams(struct snti_nccl_context *context, int is_receiver);         /* 0: as the settings say */
 void snti_nccl_join(struct snti_nccl_context *context, struct snti_nccl_comm *comm);
 void snti_nccl_leave(struct snti_nccl_comm *comm);
 /* The comm that connects to @ident, or NULL. */

@@ -257,11 +257,9 @@ static int iflush(void *comm, int count, void **data, int *sizes, void **memorie
 	return NCCL_SUCCESS;
 }
 
-/* What the next transfers are for, as far as NCCL knows. Nothing of ours depends on it (docs/decisions/012). */
 static int set_attributes_11(void *context, struct nccl_attributes *attributes)
 {
-	(void)context;
-	(void)attributes;
+	snti_nccl_hint(context, attributes);
 	return NCCL_SUCCESS;
 }
 

@@ -47,8 +47,8 @@ int host_devices(const struct host_net *net, int *count);
 int host_properties(const struct host_net *net, int device, struct nccl_properties_v12 *properties);
 int host_can_merge(const struct host_net *net);
 int host_merge(const struct host_net *net, int *device, const int *members, int count);
-/* A hint before what it is about; 0 too where there is no such call. */
-int host_set_attributes(const struct host_net *net, void *context);
+/* A hint before what it is about; 0 too where there is no such call. @peers at once: -1: not known. */
+int host_set_attributes(const struct host_net *net, void *context, int peers);
 int host_listen(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_accept(const struct host_net *net, void *listen_comm, void **comm);
@@ -82,6 +82,7 @@ struct host_rank {
 	const struct host_options *options;
 	struct host_net net;
 	int rank, version, device, is_merged;
+	int peers;                      /* that the plugin is told of */
 	uint64_t seed;
 	void *context;
 	int other, report;              /* the other rank; the parent */
@@ -173,6 +174,7 @@ extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 
 void host_scenario_merge(struct host_rank *rank);
 void host_scenario_class(struct host_rank *rank);
+void host_scenario_hints(struct host_rank *rank);
 void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);

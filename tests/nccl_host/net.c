@@ -216,9 +216,9 @@ int host_merge(const struct host_net *net, int *device, const int *members, int 
 	return net->version == 11 ? V(11)->make_virtual(device, &four) : V(9)->make_virtual(device, &four);
 }
 
-int host_set_attributes(const struct host_net *net, void *context)
+int host_set_attributes(const struct host_net *net, void *context, int peers)
 {
-	struct nccl_attributes one = { .send = { 1, 1, 1, 1 }, .recv = { -1, -1, -1, -1 }, .operations = 1u << 4,
+	struct nccl_attributes one = { .send = { peers, peers, 1, 1 }, .recv = { peers, -1, -1, -1 }, .operations = 1u << 4,
 		.algorithms = 1u << 1, .protocols = UINT32_MAX };
 
 	if (net->version < 11 || !V(11)->set_attributes)

@@ -217,7 +217,7 @@ void host_connect_pair(struct host_rank *rank, void *context, struct host_link *
 	void *listen;
 
 	*link = (struct host_link){ NULL, NULL };
-	host_must(rank, host_set_attributes(&rank->net, context), "setNetAttr");
+	host_must(rank, host_set_attributes(&rank->net, context, rank->peers), "setNetAttr");
 	host_must(rank, host_listen(&rank->net, context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
 	connect_and_accept(rank, context, listen, theirs, link);
@@ -284,7 +284,7 @@ static struct host_rank make_rank(const struct host_options *options, int versio
 				  const int report[2], void (*body)(struct host_rank *rank))
 {
 	return (struct host_rank){ .options = options, .version = version, .rank = number, .other = other[number],
-		.report = report[1], .device = options->devices[number], .body = body };
+		.report = report[1], .device = options->devices[number], .peers = 1, .body = body };
 }
 
 /* Both ranks in one process, for networks that end at its border. */

@@ -357,6 +357,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "short", "sends of nothing and of less than is received", scenario_short, 0, 0 },
 	{ "register", "registration on one thread while data flows on another", scenario_register, 0, 0 },
 	{ "channels", "two communicators, each with a progress thread and three channels", scenario_channels, 0, 0 },
+	{ "hints", "setNetAttr before connections and while data flows", host_scenario_hints, 0, 0 },
 	{ "full", "receives until none is taken, then all of them end", scenario_full, 0, 0 },
 	{ "merge", "two devices made one, on both sides and on one alone", host_scenario_merge, 0, 1 },
 	{ "farewell", "one side closes while the other still tests", host_scenario_farewell, 0, 0 },

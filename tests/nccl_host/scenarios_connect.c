@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* scenarios_connect.c - what a connection is told when it is made: its traffic class. */
+/* scenarios_connect.c - what a connection is told when it is made: its traffic class, how many others there will be. */
 #include "tests/nccl_host/host.h"
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -49,5 +50,60 @@ void host_scenario_class(struct host_rank *rank)
 	check_classes(rank, rank->options->traffic_class);
 	host_barrier(rank);
 	host_close_pair(rank, &link);
+	host_end(rank);
+}
+
+/* ---- hints ----------------------------------------------------------------------- */
+
+/* Data flows on a thread of its own, as the hints come from both of NCCL's. */
+static void hint_and_exchange(struct host_rank *rank, const struct host_link *link)
+{
+	static const size_t sizes[] = { 64, 4096, 131072, 1048576 };
+	struct host_shape shape = { .seed = rank->seed + 60, .groups = 40, .depth = 8, .most_parts = 1, .sizes = sizes,
+		.size_count = 4 };
+	struct host_flow flows[2];
+	struct host_work work = { .rank = rank, .flows = flows, .count = 2 };
+	pthread_t thread;
+
+	host_flow_open(&flows[0], rank, link->send, 1, &shape);
+	host_flow_open(&flows[1], rank, link->recv, 0, &shape);
+	if (pthread_create(&thread, NULL, host_work_thread, &work))
+		host_fail(rank, "no thread");
+	for (int peers = -1; pthread_tryjoin_np(thread, NULL); peers = peers < 100000 ? peers + 1 : -1)
+		host_must(rank, host_set_attributes(&rank->net, rank->context, peers), "setNetAttr");
+	host_flow_close(&flows[0]);
+	host_flow_close(&flows[1]);
+}
+
+/* How many descriptors a connection each way takes when the plugin is told of @peers. */
+static int connect_among(struct host_rank *rank, int peers)
+{
+	int before, took;
+	struct host_link link;
+
+	host_barrier(rank);
+	before = host_descriptors();
+	rank->peers = peers;
+	host_connect_pair(rank, rank->context, &link);
+	took = host_descriptors() - before;
+	hint_and_exchange(rank, &link);
+	host_barrier(rank);
+	host_close_pair(rank, &link);
+	return took;
+}
+
+void host_scenario_hints(struct host_rank *rank)
+{
+	int one, many;
+
+	host_begin(rank);
+	/* The first one may leave something open for all. */
+	connect_among(rank, -1);
+	one = connect_among(rank, 1);
+	many = connect_among(rank, 1000);
+	host_log(NCCL_LOG_INFO, NCCL_LOG_NET, "host", 0, "%d descriptors each among many, %d else", many, one);
+	/* In one process the other rank's come and go in between. */
+	if (many > one && !rank->options->threads)
+		host_fail(rank, "a connection among many takes %d descriptors, else %d", many, one);
 	host_end(rank);
 }
