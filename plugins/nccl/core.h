@@ -18,6 +18,7 @@
 #define SNTI_NCCL_NAME "Sennit"
 #define SNTI_NCCL_REQUESTS (NCCL_MAX_REQUESTS * NCCL_MAX_RECVS)
 #define SNTI_NCCL_PEER 96
+#define SNTI_NCCL_BUILD 8
 #define SNTI_NCCL_DEVICES 32
 #define SNTI_NCCL_VIRTUAL 32
 #define SNTI_NCCL_MEMBERS 4     /* so many addresses the first meeting of rails has room for */
@@ -55,7 +56,7 @@ struct snti_nccl_request {
 };
 
 /* What the connecting side says first, on a lane of its own. */
-struct snti_nccl_greeting { uint32_t protocol, pid; char host[56]; };
+struct snti_nccl_greeting { uint32_t protocol, pid; char version[SNTI_NCCL_BUILD], build[SNTI_NCCL_BUILD], host[40]; };
 
 enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SNTI_NCCL_RECEIVES };
 
@@ -75,6 +76,7 @@ struct snti_nccl_comm {
 	struct snti_nccl_greeting greeting;
 	struct snti_xfer greeting_xfer;
 	char peer[SNTI_NCCL_PEER];
+	char build[48];                 /* the peer's, where it is another than ours */
 	char cause[256];                /* the first failure's */
 	int is_told, is_cut;
 	uint64_t quiet_since;           /* when something was posted or done last */
@@ -124,6 +126,13 @@ int snti_nccl_fits(const char *list, const char *name, int port, struct snti_ncc
 /* How many bytes were written; more than @room: it does not fit. */
 size_t snti_nccl_pack(const struct snti_address *address, unsigned char *to, size_t room);
 int snti_nccl_unpack(const unsigned char *from, size_t size, struct snti_address *address);     /* not 0: damaged */
+
+/* build.c; versions and builds fill their arrays or end with 0 */
+void snti_nccl_build(char id[SNTI_NCCL_BUILD]);
+void snti_nccl_own_build(char *text, size_t room);
+void snti_nccl_name_build(char *text, size_t room, const char version[SNTI_NCCL_BUILD], const char id[SNTI_NCCL_BUILD]);
+/* Keeps what @comm's peer runs if it differs. */
+void snti_nccl_compare_build(struct snti_nccl_comm *comm, const char version[SNTI_NCCL_BUILD], const char id[SNTI_NCCL_BUILD]);
 
 /* context.c */
 int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);

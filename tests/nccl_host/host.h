@@ -83,6 +83,7 @@ struct host_rank {
 	struct host_net net;
 	int rank, version, device, is_merged;
 	int peers;                      /* that the plugin is told of */
+	int alters;                     /* that byte of the other's handle; 0: none */
 	uint64_t seed;
 	void *context;
 	int other, report;              /* the other rank; the parent */
@@ -175,6 +176,7 @@ extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 void host_scenario_merge(struct host_rank *rank);
 void host_scenario_class(struct host_rank *rank);
 void host_scenario_hints(struct host_rank *rank);
+void host_scenario_kin(struct host_rank *rank);
 void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);

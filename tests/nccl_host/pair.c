@@ -220,6 +220,8 @@ void host_connect_pair(struct host_rank *rank, void *context, struct host_link *
 	host_must(rank, host_set_attributes(&rank->net, context, rank->peers), "setNetAttr");
 	host_must(rank, host_listen(&rank->net, context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
+	if (rank->alters)
+		theirs[rank->alters]++;
 	connect_and_accept(rank, context, listen, theirs, link);
 	host_must(rank, host_close_listen(&rank->net, listen), "closeListen");
 }

@@ -370,6 +370,7 @@ const struct host_scenario host_scenarios[] = {
 	{ "fork", "a process forked while data flows ends as any other", host_scenario_fork, 0, 1 },
 	{ "schedules", "random shapes of traffic, one after another by seed", host_scenario_schedules, 0, 0 },
 	{ "class", "with --traffic-class: all sockets of a connection have it", host_scenario_class, 1, 1 },
+	{ "kin", "handles of other versions and builds of sennit's own plugin", host_scenario_kin, 1, 1 },
 	{ "silence", "an idle receive, while somebody else cuts the link", host_scenario_silence, 1, 1 },
 	{ "naps", "who sends sleeps, while somebody else cuts links in turns", host_scenario_naps, 1, 1 },
 	{ "soak", "many messages (--messages): memory and descriptors stay", scenario_soak, 1, 1 },

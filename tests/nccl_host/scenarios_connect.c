@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* scenarios_connect.c - what a connection is told when it is made: its traffic class, how many others there will be. */
+/* scenarios_connect.c - what a connection is told when it is made: its traffic class, how many others there will be,
+ * who the other one is. */
 #include "tests/nccl_host/host.h"
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -105,5 +107,53 @@ void host_scenario_hints(struct host_rank *rank)
 	/* In one process the other rank's come and go in between. */
 	if (many > one && !rank->options->threads)
 		host_fail(rank, "a connection among many takes %d descriptors, else %d", many, one);
+	host_end(rank);
+}
+
+/* ---- other versions -------------------------------------------------------------- */
+
+/* Where they stand in a handle of sennit's: for ever, so that each version understands who another one is. */
+enum { MAGIC_AT = 0, PROTOCOL_AT = 8, ADDRESS_SIZE_AT = 9, TRANSPORT_AT = 10, BUILD_AT = 40 };
+
+static void connect_to_altered(struct host_rank *rank, int at, const char *must_say)
+{
+	unsigned char mine[NCCL_HANDLE_BYTES], theirs[NCCL_HANDLE_BYTES];
+	void *listen, *comm;
+	int result;
+
+	host_must(rank, host_listen(&rank->net, rank->context, host_device(rank), mine, &listen), "listen");
+	host_swap(rank, mine, theirs, sizeof mine);
+	theirs[at] = (unsigned char)(theirs[at] + 100);
+	result = host_connect(&rank->net, rank->context, host_device(rank), theirs, &comm);
+	if (result == NCCL_SUCCESS || comm)
+		host_fail(rank, "connect takes a handle that is another at %d", at);
+	if (host_warnings() != 1 || !strstr(host_last_warning(), must_say))
+		host_fail(rank, "%d warnings, without '%s', for a handle that is another at %d", host_warnings(), must_say, at);
+	host_forget_warnings();
+	host_must(rank, host_close_listen(&rank->net, listen), "closeListen");
+}
+
+/* Another build of the same protocol is told of and connects. */
+static void connect_to_build(struct host_rank *rank)
+{
+	struct host_link link;
+
+	rank->alters = BUILD_AT;
+	host_connect_pair(rank, rank->context, &link);
+	rank->alters = 0;
+	host_barrier(rank);
+	host_close_pair(rank, &link);
+}
+
+void host_scenario_kin(struct host_rank *rank)
+{
+	if (strcmp(rank->net.name, "Sennit"))
+		host_fail(rank, "the handles of %s are not known", rank->net.name);
+	host_begin(rank);
+	connect_to_altered(rank, MAGIC_AT, "another network's");
+	connect_to_altered(rank, PROTOCOL_AT, "install one version");
+	connect_to_altered(rank, ADDRESS_SIZE_AT, "damaged");
+	connect_to_altered(rank, TRANSPORT_AT, "damaged");
+	connect_to_build(rank);
 	host_end(rank);
 }
