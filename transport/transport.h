@@ -148,6 +148,10 @@ struct snti_transport {
 	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
 	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
 
+	/* What receives have put into a GPU's pinned memory at @xfer->data the GPU sees once xfer->status is 0. 0: begun,
+	 * or a failure. Unset: no memory of GPUs. */
+	int  (*settle)(struct snti_port *port, struct snti_xfer *xfer);
+
 	/* 0: taken, watch xfer->status (which may be done already); SNTI_AGAIN: not taken, offer
 	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may
 	 * be changed, a recv's when its data is in place. A message whose size (with

@@ -46,11 +46,12 @@ struct mock_script {
 	int no_resize;
 	int iwarp;                      /* the first device is iWARP's */
 	int no_dmabufs;                 /* the device takes none */
+	int lags;                       /* what is written into dmabufs is not seen before the device has read from one */
 	int cut;                        /* nothing gets through */
 	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
 	int cm_wrong;                   /* the k-th request from now names another queue pair */
 	/* What has happened. */
-	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
+	unsigned rnr, overruns, sends, in_line, writes, reads, immediates, registrations;
 	size_t locked;
 	uint64_t carried[MOCK_DEVICES];         /* bytes that left the device and arrived */
 	int contexts, pds, mrs, cqs, channels, srqs, qps;
@@ -180,5 +181,6 @@ void mock_unuse(uint32_t number);       /* a completion of this queue pair's sen
 void mock_move(void);                   /* a while, at random with a seed; else all that can */
 void mock_place(struct mock_qp *qp, int all);
 void mock_ack(struct mock_qp *qp, int all);
+void mock_settle(void);                 /* what lags is in its place */
 
 #endif

@@ -409,6 +409,8 @@ int ibv_dereg_mr(struct ibv_mr *ibv)
 	struct mock_mr **at;
 
 	mock_lock();
+	if (((struct mock_mr *)(void *)ibv)->mapping)
+		mock_settle();
 	for (at = &all_mrs; &(*at)->ibv != ibv; at = &(*at)->next)
 		;
 	*at = (*at)->next;

@@ -326,9 +326,10 @@ static int capture(struct mock_work *work, const struct ibv_send_wr *wr, unsigne
 static void count(const struct mock_work *work, struct mock_work *fails)
 {
 	struct mock_script *script = mock_script();
-	int writes = work->wr.opcode != IBV_WR_SEND;
+	int reads = work->wr.opcode == IBV_WR_RDMA_READ, writes = !reads && work->wr.opcode != IBV_WR_SEND;
 
-	script->sends += !writes;
+	script->sends += !writes && !reads;
+	script->reads += (unsigned)reads;
 	script->writes += work->wr.opcode == IBV_WR_RDMA_WRITE;
 	script->immediates += work->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
 	if (mock_strikes(&script->fail_send) || (writes && mock_strikes(&script->fail_write)))
