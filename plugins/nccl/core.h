@@ -32,6 +32,7 @@ struct snti_nccl_device {
 	struct snti_device wire;        /* of several: the first one's, but for the speed, which is all of theirs */
 	struct nccl_virtual_8 members;  /* itself alone; more: it was merged of them */
 	struct snti_nccl_place place;
+	int takes_gpus;                 /* their memory can be registered: it has been tried */
 };
 
 /* A network of NCCL's: one for each communicator, or for all of them before version 11. */
@@ -54,6 +55,8 @@ struct snti_nccl_request {
 	void *memories[NCCL_MAX_RECVS];
 	void *events[NCCL_MAX_RECVS], *parents[NCCL_MAX_RECVS];
 };
+
+struct snti_nccl_memory { struct snti_link link; struct snti_memory pinned; };
 
 /* What the connecting side says first, on a lane of its own. */
 struct snti_nccl_greeting { uint32_t protocol, pid; char version[SNTI_NCCL_BUILD], build[SNTI_NCCL_BUILD], host[40]; };
@@ -165,8 +168,15 @@ int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests
 int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request);
 int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request);
 int snti_nccl_test(void *request, int *done, int *sizes);
+/* Begins to read @at of a GPU back; the comm is locked. */
+int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memory, void *at, void **request);
+
+/* memory.c */
+void snti_nccl_find_gpus(const struct snti_transport *transport, struct snti_nccl_device *devices, int count);
 int snti_nccl_register(void *comm, void *data, size_t size, int type, void **memory);
+int snti_nccl_register_dmabuf(void *comm, void *data, size_t size, int type, uint64_t offset, int fd, void **memory);
 int snti_nccl_deregister(void *comm, void *memory);
+int snti_nccl_flush(void *recv_comm, int count, void **data, int *sizes, void **memories, void **request);
 
 /* report.c */
 void snti_nccl_set_logger(nccl_logger logger);

@@ -43,7 +43,7 @@ else
 	SNT_NCCL_TRANSPORTS=ucx check ucx --schedules 15 || without_ucx=$(grep -oE 'this build has no UCX|libucp[^:]*: cannot open' "$work/ucx")
 fi
 if [ -z "${without_ucx-}" ]; then
-	grep -q '^19 of 19 passed' "$work/ucx" || complain "over ucx: $(cat "$work/ucx")"
+	grep -q '^20 of 20 passed' "$work/ucx" || complain "over ucx: $(cat "$work/ucx")"
 fi
 
 # ---- verbs
@@ -55,6 +55,15 @@ takes() { with_mock says devices "over $1" MOCK_DEVICES=3 "${@:2}"; }
 
 if [ -e "$mock/libibverbs.so.1" ]; then
 	SNT_NCCL_TRANSPORTS=verbs with_mock check verbs --threads --schedules 15 || complain "over verbs: $(cat "$work/verbs")"
+	# A GPU's memory goes by dmabuf, and what has arrived there is seen only after a flush; without dmabufs nothing is said of it
+	for mock_gpu in MOCK_LAGS MOCK_NO_DMABUFS; do
+		env $mock_gpu=1 NCCL_DEBUG=INFO SNT_NCCL_TRANSPORTS=verbs LD_LIBRARY_PATH="$mock" \
+			timeout 60 "$sennit" nccl-check --plugin "$plugin" --threads --scenario gpu >"$work/$mock_gpu" 2>&1 ||
+			complain "$mock_gpu: $(cat "$work/$mock_gpu")"
+	done
+	[ "$(grep -c 'memory of a GPU went both ways' "$work/MOCK_LAGS")" -eq 14 ] || complain "GPUs: $(cat "$work/MOCK_LAGS")"
+	grep -q 'mock0 does not register memory of GPUs: mock0 registers no dmabufs' "$work/MOCK_NO_DMABUFS" ||
+		complain "without dmabufs: $(cat "$work/MOCK_NO_DMABUFS")"
 	takes "verbs: mock0 mock1 mock2" A=
 	takes "verbs: mock1" NCCL_IB_HCA=mock1
 	takes "verbs: mock0 mock1 mock2" NCCL_IB_HCA=mock:1

@@ -103,6 +103,8 @@ static __attribute__((constructor)) void begin(void)
 		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
 	if (count && atoi(count) > 0 && atoi(count) <= MOCK_DEVICES)
 		script.devices = atoi(count);
+	script.lags = getenv("MOCK_LAGS") != NULL;
+	script.no_dmabufs = getenv("MOCK_NO_DMABUFS") != NULL;
 }
 
 /* ---- devices ------------------------------------------------------------ */

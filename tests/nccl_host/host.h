@@ -53,6 +53,8 @@ int host_listen(const struct host_net *net, void *context, int device, void *han
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_accept(const struct host_net *net, void *listen_comm, void **comm);
 int host_register(const struct host_net *net, void *comm, void *data, size_t size, void **memory);
+/* Of a GPU; @fd -1: without a dmabuf. */
+int host_register_gpu(const struct host_net *net, void *comm, void *data, size_t size, uint64_t offset, int fd, void **memory);
 int host_deregister(const struct host_net *net, void *comm, void *memory);
 int host_isend(const struct host_net *net, void *comm, void *data, size_t size, int tag, void *memory, void **request);
 struct host_buffers { int count; void *data[NCCL_MAX_RECVS]; size_t sizes[NCCL_MAX_RECVS]; int tags[NCCL_MAX_RECVS];
@@ -177,6 +179,7 @@ void host_scenario_merge(struct host_rank *rank);
 void host_scenario_class(struct host_rank *rank);
 void host_scenario_hints(struct host_rank *rank);
 void host_scenario_kin(struct host_rank *rank);
+void host_scenario_gpu(struct host_rank *rank);
 void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);

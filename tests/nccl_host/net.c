@@ -264,6 +264,16 @@ int host_register(const struct host_net *net, void *comm, void *data, size_t siz
 	return V(8)->reg_mr(comm, data, size, NCCL_PTR_HOST, memory);
 }
 
+int host_register_gpu(const struct host_net *net, void *comm, void *data, size_t size, uint64_t offset, int fd, void **memory)
+{
+	*memory = HOST_STALE;
+	if (fd >= 0)
+		return V(8)->reg_mr_dmabuf(comm, data, size, NCCL_PTR_CUDA, offset, fd, memory);
+	if (net->version <= 7)
+		return V(7)->reg_mr(comm, data, (int)size, NCCL_PTR_CUDA, memory);
+	return V(8)->reg_mr(comm, data, size, NCCL_PTR_CUDA, memory);
+}
+
 int host_deregister(const struct host_net *net, void *comm, void *memory)
 {
 	return V(8)->dereg_mr(comm, memory);
