@@ -51,7 +51,12 @@ void host_log(int level, unsigned long subsystems, const char *function, int lin
 
 int host_warnings(void)
 {
-	return warnings;
+	int count;
+
+	pthread_mutex_lock(&log_lock);
+	count = warnings;
+	pthread_mutex_unlock(&log_lock);
+	return count;
 }
 
 const char *host_last_warning(void)
@@ -61,8 +66,10 @@ const char *host_last_warning(void)
 
 void host_forget_warnings(void)
 {
+	pthread_mutex_lock(&log_lock);
 	warnings = 0;
 	last_warning[0] = 0;
+	pthread_mutex_unlock(&log_lock);
 }
 
 /* ---- one rank -------------------------------------------------------------- */
