@@ -13,6 +13,22 @@ void snti_run_begin(struct snti_run *run, uint64_t lane)
 	run->first = run->started = run->finished = run->end = 0;
 }
 
+void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
+{
+	struct snti_act *send = &acts[0], *recv = &acts[1], *merge = &acts[2];
+
+	if (count != 3 || send->op != SNTI_STEP_SEND || recv->op != SNTI_STEP_RECV || merge->op != SNTI_STEP_MERGE ||
+	    send->peer != recv->peer || send->memory || send->from != merge->to || recv->to != merge->from ||
+	    send->size != recv->size || send->size != merge->size || !conns[send->peer]->ops->folds_behind)
+		return;
+	send->spare = recv->spare = recv->to;
+	recv->op = SNTI_STEP_FOLD;
+	recv->left = merge->left;
+	recv->to = merge->to;
+	recv->from = merge->to;
+	merge->size = 0;
+}
+
 static void merge(const struct snti_act *act, const struct snti_job *job)
 {
 	size_t count = act->size / job->width;
@@ -31,6 +47,8 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->lane = run->lane;
 	xfer->fingerprint = job->fingerprint;
 	xfer->memory = act->memory;
+	xfer->spare = act->spare;
+	xfer->unhurried = job->pipelined;
 	xfer->fold = NULL;
 	xfer->status = SNT_BUSY;
 	return snti_send(job->conns[act->peer], xfer);
@@ -46,6 +64,8 @@ static int start_receive(const struct snti_run *run, const struct snti_job *job,
 	xfer->memory = NULL;
 	xfer->fold = act->op == SNTI_STEP_FOLD ? job->fold : NULL;
 	xfer->operand = act->from;
+	xfer->behind = act->spare ? xfer - 1 : NULL;
+	xfer->spare = act->spare;
 	xfer->width = job->width;
 	xfer->arriving_left = act->left;
 	xfer->around = job->around;

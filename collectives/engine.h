@@ -16,6 +16,7 @@ struct snti_act {
 	const char *from;            /* read: SEND, COPY, MERGE; the operand of a FOLD */
 	size_t size;                 /* bytes */
 	struct snti_memory *memory;  /* of from, for a SEND */
+	void *spare;                 /* see snti_engine_join() */
 };
 
 /* What all slices of one operation share. */
@@ -23,6 +24,7 @@ struct snti_job {
 	struct snti_conn **conns;    /* by rank */
 	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
 	uint32_t width;              /* bytes of one element */
+	uint32_t pipelined;          /* several slices are under way at once */
 	uint32_t around;             /* larger than the caches: results are written around them */
 	uint64_t fingerprint;
 };
@@ -36,6 +38,9 @@ struct snti_run {
 	uint32_t first, started, finished, end;
 };
 
+/* Two ranks that exchange vectors in place receive into scratch, and merge. Where the wire can, the scratch is left out:
+ * what arrives is folded at once, behind what has been sent. The same bits, and the same messages. */
+void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns);
 void snti_run_begin(struct snti_run *run, uint64_t lane);
 /* 0 done, SNT_BUSY, or why it failed. Never blocks, allocates nothing. */
 int  snti_run_poll(struct snti_run *run, const struct snti_job *job) SNT_CHECK_RESULT;
