@@ -87,6 +87,7 @@ fi
 
 taken() { says setting "$1=$2 is taken for $3" "$1=$2" "${@:4}"; }
 taken NCCL_IB_ADAPTIVE_ROUTING 1 SNT_VERBS_ADAPTIVE=1
+taken NCCL_IB_ECE_ENABLE 0 SNT_VERBS_ECE=0
 taken NCCL_IB_GID_INDEX 3 SNT_VERBS_GID=3
 taken NCCL_IB_PKEY 0x10 SNT_VERBS_PKEY=16
 taken NCCL_IB_QPS_PER_CONNECTION 16 SNT_VERBS_QPS=8
@@ -100,6 +101,7 @@ taken NCCL_NSOCKS_PERTHREAD 4 SNT_TCP_SOCKETS=16 NCCL_SOCKET_NTHREADS=5
 taken NCCL_SOCKET_FAMILY AF_INET6 SNT_IP_VERSION=6
 says own "NCCL_IB_TC=104 gives way to SNT_VERBS_TRAFFIC_CLASS" NCCL_IB_TC=104 SNT_VERBS_TRAFFIC_CLASS=32
 says wrong "NCCL_IB_TC=1000 is ignored: SNT_VERBS_TRAFFIC_CLASS cannot be 1000" NCCL_IB_TC=1000
+says unused "NCCL_IB_FIFO_TC is not used: requests and credit" NCCL_IB_FIFO_TC=4
 NCCL_DEBUG=INFO NCCL_IB_TC=-1 check unset --threads --scenario devices
 grep -q NCCL_IB_TC "$work/unset" && complain "NCCL_IB_TC=-1: $(cat "$work/unset")"
 [ "$(grep -c 'over tcp' "$work/unset")" -eq 1 ] || complain "its devices are not told once: $(cat "$work/unset")"
