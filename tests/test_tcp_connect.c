@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/settings.h"
 #include "collectives/team.h"
 #include "transport/tcp.h"
 
@@ -67,14 +68,14 @@ static int user_timeout(const struct snti_conn *conn)
 	return ms;
 }
 
-/* Two ports on loopback and the conn between them. */
-static void make_pair(const struct snti_port_options *with, struct snti_port *port[2], struct snti_conn *conn[2])
+/* Two ports on loopback and the conn between them. Side 0 accepts. */
+static void make_unlike_pair(const struct snti_port_options with[2], struct snti_port *port[2], struct snti_conn *conn[2])
 {
 	struct snti_address address;
 	uint64_t deadline = snti_deadline_ms(SOON_MS);
 
 	for (int i = 0; i < 2; i++)
-		assert_int_equal(snti_port_open(&snti_tcp_transport, with, &port[i]), 0);
+		assert_int_equal(snti_port_open(&snti_tcp_transport, &with[i], &port[i]), 0);
 	assert_int_equal(port[0]->ops->address(port[0], &address), 0);
 	assert_int_equal(snti_conn_open(port[0], &address, NULL, 7, 1, &conn[0]), 0);
 	assert_int_equal(snti_conn_open(port[1], NULL, &address, 7, 0, &conn[1]), 0);
@@ -82,6 +83,11 @@ static void make_pair(const struct snti_port_options *with, struct snti_port *po
 		for (int i = 0; i < 2; i++)
 			assert_true(port[i]->ops->poll(port[i]) >= 0);
 	assert_int_equal(conn[0]->status | conn[1]->status, 0);
+}
+
+static void make_pair(const struct snti_port_options *with, struct snti_port *port[2], struct snti_conn *conn[2])
+{
+	make_unlike_pair((struct snti_port_options[]){ *with, *with }, port, conn);
 }
 
 static void end_pair(struct snti_port *port[2], struct snti_conn *conn[2])
@@ -170,6 +176,52 @@ static void epoll_listens_for_sleepers_alone(void **state)
 	end_pair(port, conn);
 }
 
+static void expect_class(const struct snti_conn *conn, int class)
+{
+	const struct tcp_conn *tcp = (const struct tcp_conn *)conn;
+	int is = -1;
+	socklen_t size = sizeof(is);
+
+	assert_true(tcp->socket_count >= 1);
+	for (unsigned i = 0; i < tcp->socket_count; i++) {
+		assert_int_equal(getsockopt(tcp->sockets[i].fd, IPPROTO_IP, IP_TOS, &is, &size), 0);
+		assert_int_equal(is, class);
+	}
+}
+
+/* -1: not named. */
+static void mark(int accepting, int connecting, int expect_accepting, int expect_connecting)
+{
+	uint8_t class[2] = { (uint8_t)accepting, (uint8_t)connecting };
+	struct snti_port_options with[2] = { options, options };
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+
+	with[0].traffic_class = accepting < 0 ? NULL : &class[0];
+	with[1].traffic_class = connecting < 0 ? NULL : &class[1];
+	make_unlike_pair(with, port, conn);
+	expect_class(conn[0], expect_accepting);
+	expect_class(conn[1], expect_connecting);
+	end_pair(port, conn);
+}
+
+/* What a side names itself comes first, then what the one that connects names, then the settings. */
+static void acknowledgements_are_marked_as_the_data(void **state)
+{
+	struct snti_settings *settings = (struct snti_settings *)(uintptr_t)snti_settings();
+
+	(void)state;
+	mark(-1, -1, 0, 0);
+	mark(-1, 104, 104, 104);
+	mark(184, 104, 184, 104);
+	settings->tcp_class = 32;
+	mark(-1, -1, 32, 32);
+	mark(-1, 104, 104, 104);
+	mark(-1, 0, 0, 0);
+	mark(184, -1, 184, 32);
+	settings->tcp_class = 0;
+}
+
 static void a_port_is_as_patient_as_its_team(void **state)
 {
 	struct snt_team_options one = SNT_TEAM_OPTIONS;
@@ -192,6 +244,7 @@ int main(void)
 		cmocka_unit_test(sockets_are_as_patient_as_the_port),
 		cmocka_unit_test(sockets_within_the_host_do_not_pace),
 		cmocka_unit_test(epoll_listens_for_sleepers_alone),
+		cmocka_unit_test(acknowledgements_are_marked_as_the_data),
 		cmocka_unit_test(a_port_is_as_patient_as_its_team),
 	};
 

@@ -17,6 +17,7 @@ static const struct snti_port_options options = { .secret = (const unsigned char
 
 /* Both sides are of one process and have one set of settings; each is polled with its own. */
 static struct snti_settings mine[2];
+static const uint8_t *classes[2];       /* of this connection alone */
 static int states[2];
 
 static struct snti_settings *settings(void)
@@ -59,9 +60,12 @@ static void open_both(struct pair *p)
 {
 	memset(p, 0, sizeof(*p));
 	for (int i = 0; i < 2; i++) {
+		struct snti_port_options with = options;
+
 		*settings() = mine[i];
+		with.traffic_class = classes[i];
 		script->port[0].state = i ? IBV_PORT_DOWN : IBV_PORT_ACTIVE;
-		assert_int_equal(snti_port_open(&snti_verbs_transport, &options, &p->port[i]), 0);
+		assert_int_equal(snti_port_open(&snti_verbs_transport, &with, &p->port[i]), 0);
 	}
 	script->port[0].state = IBV_PORT_ACTIVE;
 }
@@ -232,6 +236,32 @@ static void each_side_marks_as_it_is_told(void **state)
 	shut(&p);
 }
 
+/* What is named for the connection comes before what either side's settings say, on the side that does not know of it, too. */
+static void the_class_of_a_connection_is_of_both_directions(void **state)
+{
+	static const uint8_t some = 104, none = 0;
+
+	(void)state;
+	for (int side = 0; side < 2; side++) {
+		classes[0] = classes[1] = NULL;
+		classes[side] = &some;
+		mine[0].verbs_class = mine[1].verbs_class = 0;
+		expect_class(0, 104);
+		mine[0].verbs_class = 32;
+		mine[1].verbs_class = 184;
+		expect_class(0, 104);
+		classes[side] = &none;
+		expect_class(0, 0);
+	}
+	mine[0].verbs_class = mine[1].verbs_class = 0;
+	script->port[0].link_layer = script->port[1].link_layer = IBV_LINK_LAYER_INFINIBAND;
+	mine[0].verbs_level = 3;
+	classes[0] = NULL;
+	classes[1] = &some;
+	expect_class(104 & 15, 0);
+	classes[1] = NULL;
+}
+
 /* ---- rates and MTU ------------------------------------------------------ */
 
 static void expect_rates(int first, int second)
@@ -330,6 +360,7 @@ int main(void)
 		path(new_partitions_count_for_new_connections),
 		path(both_directions_have_the_class_that_one_side_names),
 		path(each_side_marks_as_it_is_told),
+		path(the_class_of_a_connection_is_of_both_directions),
 		path(a_fast_port_is_no_faster_than_a_slow_one),
 		path(a_rate_can_be_set_and_may_be_refused),
 		path(packets_fit_both_ports),

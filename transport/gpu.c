@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* gpu.c - CUDA's driver library, without its headers: dmabufs of GPU memory, and copies for what is small. */
+/* gpu.c - CUDA's driver library, without its headers: dmabufs of GPU memory. */
 #include "transport/gpu.h"
 
 #include <dlfcn.h>
@@ -21,7 +21,6 @@ static struct {
 	int (*pointer)(void *value, int attribute, uint64_t pointer);
 	int (*push)(void *context);
 	int (*pop)(void **context);
-	int (*copy)(uint64_t to, uint64_t from, size_t size);
 	int (*handle)(void *handle, uint64_t pointer, size_t size, int type, unsigned long long flags);
 } cuda;
 static char reason[200];
@@ -34,7 +33,7 @@ static int load_calls(void)
 		{ "cuInit", (void **)&cuda.init }, { "cuDeviceGetCount", (void **)&cuda.device_count },
 		{ "cuDeviceGet", (void **)&cuda.device }, { "cuDeviceGetAttribute", (void **)&cuda.attribute },
 		{ "cuPointerGetAttribute", (void **)&cuda.pointer }, { "cuCtxPushCurrent_v2", (void **)&cuda.push },
-		{ "cuCtxPopCurrent_v2", (void **)&cuda.pop }, { "cuMemcpy", (void **)&cuda.copy },
+		{ "cuCtxPopCurrent_v2", (void **)&cuda.pop },
 		{ "cuMemGetHandleForAddressRange", (void **)&cuda.handle },
 	};
 	void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
@@ -115,22 +114,4 @@ int snti_gpu_export(const void *data, size_t size, int *fd, uint64_t *offset)
 		return snti_fail(SNT_EUNSUPPORTED, "CUDA's driver exports no dmabuf of %zu bytes at %p (%d)", size, data, error);
 	*offset = (uintptr_t)data - first;
 	return 0;
-}
-
-int snti_gpu_copy(void *to, const void *from, size_t size)
-{
-	const char *why;
-	int error;
-
-	(void)snti_gpu_exports(&why);
-	if (!size)
-		return 0;
-	if (!cuda.handle)
-		return snti_fail(SNT_EUNSUPPORTED, "memory of a GPU cannot be used: %s", why);
-	error = enter(to) ? enter(from) : 0;
-	if (!error) {
-		error = cuda.copy((uintptr_t)to, (uintptr_t)from, size);
-		leave();
-	}
-	return error ? snti_fail(SNT_EDEVICE, "CUDA's driver does not copy %zu bytes (%d)", size, error) : 0;
 }

@@ -10,7 +10,5 @@
 int snti_gpu_exports(const char **why);
 /* A descriptor for [data, data + size), the caller's, and where in it @data is. 0 or a failure that has been noted. */
 int snti_gpu_export(const void *data, size_t size, int *fd, uint64_t *offset);
-/* Between any two of host and GPU; done when it returns. */
-int snti_gpu_copy(void *to, const void *from, size_t size);
 
 #endif

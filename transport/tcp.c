@@ -36,7 +36,10 @@ static int tcp_open(struct snti_port *base, const struct snti_port_options *opti
 	port->local_only = options->local_only;
 	port->timeout_ms = options->timeout_ms;
 	port->sockets = (unsigned)snti_settings()->tcp_sockets;
+	if (options->streams && options->streams < port->sockets)
+		port->sockets = options->streams;
 	port->eager = options->eager ? options->eager : snti_settings()->tcp_eager;
+	port->is_marked = options->traffic_class != NULL;
 	port->traffic_class = options->traffic_class ? *options->traffic_class : (uint8_t)snti_settings()->tcp_class;
 	snprintf(port->device, sizeof port->device, "%s", options->device ? options->device : "");
 	memcpy(port->secret, options->secret, sizeof port->secret);

@@ -30,6 +30,7 @@
 #define TCP_PLACE_BYTES 136      /* of an address; the rest is zero */
 #define TCP_FIRST_LEAST 4096      /* fewer bytes are not worth sending along with the question for leave */
 #define TCP_NARROW_EAGER 4096     /* of a port with one socket a peer */
+#define TCP_MARKED (1u << 24)     /* in a socket's number: it carries a class that whoever accepts shall use, too */
 #define TCP_NONE UINT32_MAX
 
 enum tcp_type { TCP_GREET = 1, TCP_EAGER, TCP_RTS, TCP_CTS, TCP_DATA, TCP_MATCHED, TCP_REJECT, TCP_BYE };
@@ -147,6 +148,7 @@ struct tcp_port {
 	char device[32];                /* "": all */
 	size_t eager;
 	uint8_t traffic_class;
+	int is_marked;                  /* the class was asked for with the port, and is not the settings' */
 	int narrow;                     /* one socket a peer: beside another transport */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;

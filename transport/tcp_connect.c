@@ -38,10 +38,17 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 	return 0;
 }
 
+/* Both, as a socket of version 6 carries version 4 as well. */
+static void mark(int fd, int class)
+{
+	setsockopt(fd, IPPROTO_IP, IP_TOS, &class, sizeof class);
+	setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &class, sizeof class);
+}
+
 static void tune(const struct tcp_port *port, int fd)
 {
 	int on = 1, timeout = port->timeout_ms < INT_MAX ? (int)port->timeout_ms : INT_MAX;
-	int probe_s = timeout / 3000 ? timeout / 3000 : 1, class = port->traffic_class;
+	int probe_s = timeout / 3000 ? timeout / 3000 : 1;
 
 	/* All of them only make it faster or noticed sooner, but not sooner than the team itself gives up; probes, as
 	 * who only receives sends nothing that could stay unanswered. */
@@ -50,11 +57,8 @@ static void tune(const struct tcp_port *port, int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &probe_s, sizeof probe_s);
 	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof probe_s);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
-	if (class) {
-		/* Both, as a socket of version 6 carries version 4 as well. */
-		setsockopt(fd, IPPROTO_IP, IP_TOS, &class, sizeof class);
-		setsockopt(fd, IPPROTO_IPV6, IPV6_TCLASS, &class, sizeof class);
-	}
+	if (port->traffic_class)
+		mark(fd, port->traffic_class);
 }
 
 static int listen_on(struct tcp_port *port, const void *address, socklen_t size)
@@ -179,10 +183,19 @@ static int say(int fd, const void *bytes, size_t size)
 	return send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size ? 0 : -1;
 }
 
+/* Which socket of how many; and the class, where it is this connection's and not all the process's. */
+static uint32_t hello_number(const struct tcp_socket *socket)
+{
+	const struct tcp_port *port = tcp_port_of(socket->conn);
+	uint32_t number = socket->index | socket->conn->socket_count << 16;
+
+	return port->is_marked ? number | (uint32_t)port->traffic_class << 8 | TCP_MARKED : number;
+}
+
 static void say_hello(struct tcp_socket *socket)
 {
 	struct tcp_conn *conn = socket->conn;
-	struct snti_want want = { .kind = 2, .number = socket->index | conn->socket_count << 16,
+	struct snti_want want = { .kind = 2, .number = hello_number(socket),
 		.ident = conn->base.ident, .ticket = tcp_address_ticket(&conn->theirs) };
 	unsigned char hello[SNTI_HELLO_BYTES];
 	int error = 0, status;
@@ -304,10 +317,11 @@ static struct tcp_conn *find_accepting(struct tcp_port *port, uint64_t ident)
 	return NULL;
 }
 
-/* An authenticated socket for @conn. */
+/* An authenticated socket for @conn. Who accepts may know of no class of its own: then acknowledgements and credit are
+ * marked as the data is. */
 static void adopt(struct tcp_conn *conn, int fd, uint32_t number)
 {
-	unsigned index = number & 0xffff, count = number >> 16;
+	unsigned index = number & 0xff, count = number >> 16 & 0xff;
 	struct tcp_socket *socket = &conn->sockets[index < TCP_SOCKETS ? index : 0];
 
 	if (count < 1 || count > TCP_SOCKETS || index >= count || socket->fd >= 0 ||
@@ -318,6 +332,8 @@ static void adopt(struct tcp_conn *conn, int fd, uint32_t number)
 	}
 	conn->socket_count = count;
 	socket->fd = fd;
+	if (number & TCP_MARKED && !tcp_port_of(conn)->is_marked)
+		mark(fd, (int)(number >> 8 & 0xff));
 	if (tcp_interest(socket, EPOLLIN))
 		tcp_fail(conn, snti_fail(SNT_EDEVICE, "tcp: cannot watch a socket of rank %d: %m", conn->base.peer));
 	else

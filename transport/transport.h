@@ -77,6 +77,7 @@ struct snti_port_options {
 					 * settings say */
 	int beyond_tcp;                 /* reach only the peers for which it has something faster than tcp */
 	size_t eager;                   /* bytes in unmatched messages that a conn may hold; 0: as the settings say */
+	unsigned streams;               /* sockets or queue pairs for large messages of each conn, at most; 0: as the settings say */
 	int own_interface;              /* what is said over tcp beside the wire goes over the device's own interface, where it is one */
 };
 
@@ -153,6 +154,10 @@ struct snti_transport {
 	 * before it is freed, when no message uses it. */
 	int  (*pin)(struct snti_port *port, struct snti_memory *memory);
 	void (*unpin)(struct snti_port *port, struct snti_memory *memory);
+
+	/* What receives have put into a GPU's pinned memory at @xfer->data the GPU sees once xfer->status is 0. 0: begun,
+	 * or a failure. Unset: no memory of GPUs. */
+	int  (*settle)(struct snti_port *port, struct snti_xfer *xfer);
 
 	/* 0: taken, watch xfer->status (which may be done already); SNTI_AGAIN: not taken, offer
 	 * it again after poll; negative: the conn failed. A send's status is 0 when its data may

@@ -154,6 +154,21 @@ static void prefer_speed(ucp_config_t *config)
 	}
 }
 
+/* RoCE has the class, InfiniBand a service level, and it has to be told before devices are opened: so whoever accepts
+ * cannot take it over from who connects. */
+static void mark(ucp_config_t *config, unsigned class)
+{
+	char text[8];
+	int failed;
+
+	snprintf(text, sizeof text, "%u", class);
+	failed = ucx.config_modify(config, "IB_TRAFFIC_CLASS", text) != UCS_OK;
+	if (class <= 15)
+		failed |= ucx.config_modify(config, "IB_SL", text) != UCS_OK;
+	if (failed)
+		snti_log(SNT_LOG_DEBUG, "ucx: this version cannot be told a traffic class");
+}
+
 int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size)
 {
 	ucp_params_t params = {
@@ -181,6 +196,8 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context,
 		prefer(config, "NET_DEVICES", "lo");
 	else if (options->device && ucx.config_modify(config, "NET_DEVICES", options->device) != UCS_OK)
 		snti_log(SNT_LOG_DEBUG, "ucx: this version cannot be told to use %s alone", options->device);
+	if (options->traffic_class)
+		mark(config, *options->traffic_class);
 	status = ucx.init_version(UCP_API_MAJOR, UCP_API_MINOR, &params, config, context);
 	ucx.config_release(config);
 	if (status == UCS_OK)

@@ -102,6 +102,9 @@ static int verbs_open(struct snti_port *base, const struct snti_port_options *op
 	snti_list_init(&port->pending);
 	snti_list_init(&port->lingering);
 	port->epoll = -1;
+	port->qps = (unsigned)snti_settings()->verbs_qps;
+	if (options->streams && options->streams < port->qps)
+		port->qps = options->streams;
 	status = verbs_device_open(&port->device, options);
 	if (!status)
 		status = open_queues(port);
@@ -126,6 +129,7 @@ static void verbs_close(struct snti_port *base)
 	while (!snti_list_empty(&port->conns))
 		verbs_hang_up(&snti_container(port->conns.next, struct verbs_conn, link)->base);
 	verbs_drain(port, base->hasty ? 0 : CLOSE_MS);
+	verbs_loop_close(port);
 	if (port->side)
 		port->side->hasty = base->hasty;
 	snti_port_close(port->side);
@@ -169,6 +173,7 @@ const struct snti_transport snti_verbs_transport = {
 	.gpus = verbs_gpus,
 	.pin = verbs_pin,
 	.unpin = verbs_unpin,
+	.settle = verbs_settle,
 	.send = verbs_send,
 	.recv = verbs_recv,
 	.flush = verbs_flush,

@@ -85,6 +85,7 @@ struct verbs_device {
 	uint8_t gid_index;
 	uint8_t inline_most;            /* asked for; what the device grants is in the link */
 	uint8_t traffic_class, level;
+	uint8_t is_marked;              /* they were asked for with the port, and are not the settings' */
 	uint8_t unordered;              /* routes adapt: data and the immediate behind it travel apart */
 	struct ibv_port_attr attr;
 	struct ibv_device_attr limits;
@@ -130,6 +131,9 @@ struct verbs_request {
 
 /* Enhancements of a queue pair that devices agree on (ECE). vendor 0: none. */
 struct verbs_ece { uint32_t vendor, options, mask; };
+
+/* In a card's class or level: it is of this connection, and comes before what settings say. */
+#define VERBS_MARKED 0x100
 
 /* What each side tells the other before its queue pairs are connected, over the tcp conn. */
 struct verbs_card {
@@ -180,6 +184,7 @@ struct verbs_port;
 struct verbs_conn;
 struct verbs_link;
 struct verbs_cm;
+struct verbs_loop;
 struct rdma_cm_id;
 
 /* A posted work request. Its index and generation are the wr_id. */
@@ -311,7 +316,9 @@ struct verbs_slab { char *base; struct ibv_mr *mr; };
 struct verbs_port {
 	struct snti_port base;
 	struct verbs_device device;
+	unsigned qps;                   /* for data, of each conn */
 	struct snti_port *side;
+	struct verbs_loop *loop;        /* NULL: no memory of GPUs was met yet */
 	struct verbs_cm *cm;            /* NULL: queue pairs are connected directly */
 	int epoll, failed;
 	int hurry;                      /* the next poll looks at everything */
@@ -411,9 +418,20 @@ struct verbs_region *verbs_pinned(struct verbs_port *port, const void *data, siz
 /* 0, or why a message of a GPU's memory cannot travel. */
 int  verbs_gpu_check(struct verbs_conn *conn, const struct snti_xfer *xfer);
 
+/* verbs_loop.c: what the processor must not do in the memory of GPUs, a queue pair does that joins the port to itself */
+int  verbs_loop_open(struct verbs_port *port);                  /* 0 too when there is one */
+void verbs_loop_close(struct verbs_port *port);
+int  verbs_loop_try(struct verbs_port *port);                   /* whether it works */
+int  verbs_loop_poll(struct verbs_port *port);                  /* how much happened */
+int  verbs_loop_is_busy(const struct verbs_port *port);
+void verbs_loop_drain(struct verbs_port *port);                 /* until no read names any memory */
+int  verbs_loop_copy(struct verbs_port *port, void *to, const void *from, size_t size);  /* an eager message */
+int  verbs_settle(struct snti_port *port, struct snti_xfer *xfer);
+
 /* verbs_link.c: queue pairs, and what is posted to them */
 int  verbs_link_make(struct verbs_conn *conn);
 int  verbs_link_connect(struct verbs_conn *conn);
+uint8_t verbs_ack_timeout(void);
 /* What is the same, whoever found the path. */
 void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, struct ibv_qp_attr *attr);
 /* From here on neither side writes into the other's memory for this conn. */

@@ -167,6 +167,7 @@ static void read_settings(struct verbs_device *device, const uint8_t *class)
 	device->inline_most = 220;
 	device->traffic_class = (uint8_t)snti_settings()->verbs_class;
 	device->level = (uint8_t)snti_settings()->verbs_level;
+	device->is_marked = class != NULL;
 	if (class && is_ethernet)
 		device->traffic_class = *class;
 	else if (class)

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "transport/gpu.h"
 
 static struct snti_xfer *find_posted(struct verbs_conn *conn, uint64_t lane)
 {
@@ -114,7 +113,7 @@ static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *by
 	int status = 0;
 
 	if (xfer->memory && xfer->memory->is_gpu)
-		status = snti_gpu_copy(xfer->data, bytes, xfer->size);
+		status = verbs_loop_copy(verbs_port_of(conn), xfer->data, bytes, xfer->size);
 	else
 		snti_land(xfer, 0, bytes, xfer->size);
 	verbs_finish(conn, xfer, status);

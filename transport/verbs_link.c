@@ -138,7 +138,7 @@ int verbs_link_make(struct verbs_conn *conn)
 		return no_qp(conn);
 	if (enter(link, link->frames->qp_num))
 		return SNT_ENOMEM;
-	while (link->qps < snti_settings()->verbs_qps) {
+	while (link->qps < link->port->qps) {
 		struct ibv_qp *qp = make_data_qp(link);
 
 		if (!qp)
@@ -153,7 +153,7 @@ int verbs_link_make(struct verbs_conn *conn)
 /* ---- connecting --------------------------------------------------------- */
 
 /* All tries together stay below half of the deadline, although devices may take twice as long for each. */
-static uint8_t ack_timeout(void)
+uint8_t verbs_ack_timeout(void)
 {
 	const struct snti_settings *settings = snti_settings();
 	uint8_t exponent = TIMEOUT_MOST;
@@ -191,7 +191,7 @@ void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, s
 		adjust_path(&conn->path, qp, attr);
 		break;
 	default:
-		attr->timeout = ack_timeout();
+		attr->timeout = verbs_ack_timeout();
 		attr->retry_cnt = (uint8_t)snti_settings()->verbs_retries;
 		attr->rnr_retry = VERBS_RNR_RETRIES;
 		attr->max_rd_atomic = 1;

@@ -169,6 +169,8 @@ void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card)
 	card->lid = device->attr.lid;
 	card->level = device->level;
 	card->traffic = device->traffic_class;
+	if (device->is_marked)
+		*(device->attr.link_layer == IBV_LINK_LAYER_ETHERNET ? &card->traffic : &card->level) |= VERBS_MARKED;
 	card->rate = verbs_device_mbps(device);
 	card->cm_port = verbs_cm_number(verbs_port_of(conn));
 	for (unsigned i = 0; i < VERBS_PKEYS; i++)
@@ -181,17 +183,25 @@ void verbs_path_offer(const struct verbs_conn *conn, struct verbs_card *card)
 }
 
 /* Which class a side does not name it takes from the other: acknowledgements and answers are marked as the data is. */
+static uint8_t choose_class(uint32_t mine, uint32_t theirs)
+{
+	if (mine & VERBS_MARKED || (mine && !(theirs & VERBS_MARKED)))
+		return (uint8_t)mine;
+	return (uint8_t)theirs;
+}
+
 int verbs_path_agree(struct verbs_conn *conn)
 {
 	const struct verbs_card *mine = &conn->mine, *theirs = &conn->theirs;
 	struct verbs_path *path = &conn->path;
 
-	if (theirs->mtu < IBV_MTU_256 || theirs->mtu > IBV_MTU_4096 || theirs->level > 15 || theirs->traffic > 255 ||
+	if (theirs->mtu < IBV_MTU_256 || theirs->mtu > IBV_MTU_4096 || (theirs->level & ~VERBS_MARKED) > 15 ||
+	    (theirs->traffic & ~VERBS_MARKED) > 255 ||
 	    theirs->cm_port > UINT16_MAX)
 		return snti_fail(SNT_EPROTOCOL, "verbs: rank %d describes a path that makes no sense", conn->base.peer);
 	path->mtu = (enum ibv_mtu)(mine->mtu < theirs->mtu ? mine->mtu : theirs->mtu);
-	path->level = (uint8_t)(mine->level ? mine->level : theirs->level);
-	path->traffic = (uint8_t)(mine->traffic ? mine->traffic : theirs->traffic);
+	path->level = choose_class(mine->level, theirs->level);
+	path->traffic = choose_class(mine->traffic, theirs->traffic);
 	path->rate = choose_rate(conn);
 	tell_mtu(conn);
 	conn->by_cm = mine->cm_port && theirs->cm_port;

@@ -12,6 +12,7 @@
 #include "transport/gpu.h"
 
 #define ACCESS (IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE)
+#define GPU_ACCESS (ACCESS | IBV_ACCESS_REMOTE_READ)    /* by the port itself: no other queue pair lets peers read */
 
 /* A kernel and a driver that can do it look at the descriptor, and find that it is none. */
 static int device_takes_dmabufs(struct verbs_port *port)
@@ -39,18 +40,21 @@ int verbs_gpus(struct snti_port *base, char *text, size_t size)
 	}
 	status = snti_gpu_exports(&why);
 	snprintf(text, size, "%s", why);
-	return status;
+	if (status || !verbs_loop_try(port))
+		return status;
+	snprintf(text, size, "%s", snt_error_text());
+	return SNT_EUNSUPPORTED;
 }
 
 /* Relaxed ordering as for the host's; the descriptor is needed no longer than this. */
 static struct ibv_mr *register_gpu(struct verbs_port *port, const struct snti_memory *memory, int fd, uint64_t offset)
 {
 	struct ibv_mr *mr = verbs_calls.ibv_reg_dmabuf_mr(port->pd, offset, memory->size, (uintptr_t)memory->base, fd,
-							  ACCESS | IBV_ACCESS_RELAXED_ORDERING);
+							  GPU_ACCESS | IBV_ACCESS_RELAXED_ORDERING);
 
 	if (mr || errno == ENOMEM)
 		return mr;
-	return verbs_calls.ibv_reg_dmabuf_mr(port->pd, offset, memory->size, (uintptr_t)memory->base, fd, ACCESS);
+	return verbs_calls.ibv_reg_dmabuf_mr(port->pd, offset, memory->size, (uintptr_t)memory->base, fd, GPU_ACCESS);
 }
 
 /* NULL: noted why. */
@@ -93,7 +97,10 @@ int verbs_pin(struct snti_port *base, struct snti_memory *memory)
 
 	if (!region)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory to pin");
-	region->mr = memory->is_gpu ? get_gpu(port, memory) : get_host(port, memory);
+	if (!memory->is_gpu)
+		region->mr = get_host(port, memory);
+	else if (!verbs_loop_open(port))
+		region->mr = get_gpu(port, memory);
 	if (!region->mr) {
 		free(region);
 		return SNT_ELIMIT;
@@ -115,6 +122,8 @@ void verbs_unpin(struct snti_port *base, struct snti_memory *memory)
 
 		if (region->base != memory->base || region->size != memory->size)
 			continue;
+		if (memory->is_gpu)
+			verbs_loop_drain(port);
 		if (!region->users) {
 			verbs_region_drop(port, region);
 			return;

@@ -298,6 +298,7 @@ int verbs_poll(struct snti_port *base)
 	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && port->turn % UNUSED_EVERY)
 		return port->failed;
 	did = verbs_harvest(port);
+	did += verbs_loop_poll(port);
 	did += kick_pending(port);
 	if (!snti_list_empty(&port->lingering))
 		sweep_lingering(port);
@@ -313,7 +314,7 @@ int verbs_arm(struct snti_port *base)
 {
 	struct verbs_port *port = (struct verbs_port *)base;
 
-	if (port->hurry || port->failed)
+	if (port->hurry || port->failed || verbs_loop_is_busy(port))
 		return SNTI_AGAIN;
 	port->hurry = 1;
 	if (port->side->ops->arm(port->side) == SNTI_AGAIN)

@@ -109,6 +109,7 @@ static int family(const char *theirs, char *ours, size_t room)
 
 static const struct alias { const char *theirs, *ours; translator translate; } aliases[] = {
 	{ "NCCL_IB_ADAPTIVE_ROUTING", "SNT_VERBS_ADAPTIVE", number },
+	{ "NCCL_IB_ECE_ENABLE", "SNT_VERBS_ECE", number },
 	{ "NCCL_IB_GID_INDEX", "SNT_VERBS_GID", number },
 	{ "NCCL_IB_PKEY", "SNT_VERBS_PKEY", number },
 	{ "NCCL_IB_QPS_PER_CONNECTION", "SNT_VERBS_QPS", queue_pairs },
@@ -121,10 +122,28 @@ static const struct alias { const char *theirs, *ours; translator translate; } a
 	{ "NCCL_SOCKET_FAMILY", "SNT_IP_VERSION", family },
 };
 
+/* What is done without asking, or not at all: whoever has set them should know. */
+static const struct { const char *theirs, *instead; } others[] = {
+	{ "NCCL_IBVERBS_LIB", "libibverbs.so.1 is what is loaded" },
+	{ "NCCL_IB_ADDR_FAMILY", "SNT_VERBS_GID chooses an address, else RoCE v2 over IPv4 comes first" },
+	{ "NCCL_IB_ADDR_RANGE", "SNT_VERBS_GID chooses an address, else RoCE v2 over IPv4 comes first" },
+	{ "NCCL_IB_FIFO_TC", "requests and credit have the class of the data" },
+	{ "NCCL_IB_PCI_RELAXED_ORDERING", "it is used where the device takes it" },
+	{ "NCCL_IB_ROCE_VERSION_NUM", "SNT_VERBS_GID chooses an address, else RoCE v2 over IPv4 comes first" },
+};
+
+static void tell_others(void)
+{
+	for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+		if (getenv(others[i].theirs))
+			snti_nccl_log(NCCL_LOG_INFO, "%s is not used: %s", others[i].theirs, others[i].instead);
+}
+
 void snti_nccl_adopt_settings(void)
 {
 	char ours[64];
 
+	tell_others();
 	for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
 		const struct alias *alias = &aliases[i];
 		const char *theirs = getenv(alias->theirs);

@@ -13,20 +13,21 @@
 #include "base/settings.h"
 #include "transport/handshake.h"
 
-#define PROTOCOL 2
+#define PROTOCOL 3
 #define SEED_BYTES 16
 #define GREETING_LANE UINT64_MAX        /* tags have 32 bits */
 
 static const char magic[8] = { 's', 'e', 'n', 'n', 'i', 't', 'N', '\n' };
 
-/* What NCCL carries from the listener to the one that connects. Nothing in it is trusted. */
+/* What NCCL carries from the listener to the one that connects. Nothing in it is trusted. Where things stand does not
+ * change with the protocol, so that whoever finds another one can say whose it is. */
 struct handle {
 	char magic[8];
-	uint8_t protocol, address_size, zero[2];
+	uint8_t protocol, address_size, transport, zero;
 	uint32_t pid;
 	uint64_t ident;
 	unsigned char seed[SEED_BYTES];         /* the secret of this one connection */
-	char transport[8], version[8];
+	char build[SNTI_NCCL_BUILD], version[SNTI_NCCL_BUILD];
 	unsigned char rest[NCCL_HANDLE_BYTES - 56];     /* the address, then as much of the host's name as fits */
 };
 _Static_assert(sizeof(struct handle) == NCCL_HANDLE_BYTES, "a handle has NCCL's size");
@@ -41,6 +42,18 @@ static void name_peer(struct snti_nccl_comm *comm, const char *host, size_t room
 	for (size_t i = 0; i < room && i < sizeof clean - 1 && host[i]; i++)
 		clean[i] = host[i] > ' ' && host[i] < 127 ? host[i] : '?';
 	snprintf(comm->peer, sizeof comm->peer, "%s process %u", *clean ? clean : "peer", pid);
+}
+
+/* By their numbers in a handle. */
+static const char *const transports[] = { "", "tcp", "rails", "verbs", "rails-verbs", "ucx" };
+
+static uint8_t number_of(const struct snti_transport *transport)
+{
+	uint8_t number = sizeof transports / sizeof *transports - 1;
+
+	while (number && strcmp(transports[number], transport->name))
+		number--;
+	return number;
 }
 
 static void own_host(char *name, size_t room)
@@ -87,7 +100,7 @@ static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *t
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_port_options options = { .secret = secret, .local_only = comm->device->wire.is_loopback,
 		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = device,
-		.interface = snti_nccl_aside(comm->device),
+		.interface = snti_nccl_aside(comm->device), .streams = comm->streams,
 		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
@@ -169,8 +182,9 @@ static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 	handle->address_size = (uint8_t)size;
 	handle->pid = (uint32_t)getpid();
 	handle->ident = comm->ident;
-	strncpy(handle->transport, comm->port->ops->name, sizeof handle->transport - 1);
-	strncpy(handle->version, snt_version(), sizeof handle->version - 1);
+	handle->transport = number_of(comm->port->ops);
+	snti_nccl_build(handle->build);
+	memcpy(handle->version, snt_version(), strnlen(snt_version(), sizeof handle->version));
 	memcpy(handle->rest + size, host, sizeof handle->rest - size);
 	return 0;
 }
@@ -203,6 +217,7 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 	comm = comm_new(SNTI_NCCL_LISTENS, snti_nccl_device(device), context->traffic_class);
 	if (!comm)
 		return no_memory(snti_nccl_device(device)->name);
+	comm->streams = snti_nccl_streams(context, 1);
 	status = begin_listening(comm, &handle);
 	if (status) {
 		status = snti_nccl_failed(comm, status);
@@ -219,7 +234,24 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 
 static int is_of(const struct handle *handle, const struct snti_transport *transport)
 {
-	return !strncmp(handle->transport, transport->name, sizeof handle->transport - 1);
+	return handle->transport == number_of(transport);
+}
+
+static int other_protocol(const struct handle *handle)
+{
+	static const char unknown[SNTI_NCCL_BUILD];
+	char theirs[48], own[48];
+
+	/* Protocol 2 had no builds. */
+	snti_nccl_name_build(theirs, sizeof theirs, handle->version, handle->protocol > 2 ? handle->build : unknown);
+	snti_nccl_own_build(own, sizeof own);
+	return snti_fail(SNT_EINVAL, "the peer runs %s with handles of kind %u, this process %s with kind %u: install one version on "
+			 "every rank", theirs, handle->protocol, own, PROTOCOL);
+}
+
+static int damaged(void)
+{
+	return snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
 }
 
 /* Whether the peer is of our kind: 0 or a status, with what to do. */
@@ -229,13 +261,15 @@ static int check_handle(const struct handle *handle)
 		return snti_fail(SNT_EINVAL, "the peer's handle is another network's, not " SNTI_NCCL_NAME "'s: "
 				 "set NCCL_NET_PLUGIN=sennit and NCCL_NET=sennit on every rank");
 	if (handle->protocol != PROTOCOL)
-		return snti_fail(SNT_EINVAL, "the peer has sennit %.7s, which does not talk to %s: install one version",
-				 handle->version, snt_version());
+		return other_protocol(handle);
+	if (handle->address_size > sizeof handle->rest || !handle->transport ||
+	    handle->transport >= sizeof transports / sizeof *transports)
+		return damaged();
 	if (!is_of(handle, snti_nccl_transport()) && !(is_of(handle, &snti_rails_transport) && snti_nccl_may_merge()))
-		return snti_fail(SNT_EINVAL, "the peer uses %.7s and this process %s: set SNT_NCCL_TRANSPORTS alike "
+		return snti_fail(SNT_EINVAL, "the peer uses %s and this process %s: set SNT_NCCL_TRANSPORTS alike "
 				 "on every rank, or see why one has no RDMA",
-				 handle->transport, snti_nccl_transport()->name);
-	return handle->address_size <= sizeof handle->rest ? 0 : snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
+				 transports[handle->transport], snti_nccl_transport()->name);
+	return 0;
 }
 
 /* As the listener has it: rails over one device if it has merged and we have not; the first of ours the other way round. */
@@ -255,12 +289,14 @@ static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *ha
 	struct snti_address address;
 	int status = check_handle(handle);
 
+	if (!memcmp(handle->magic, magic, sizeof magic) && handle->address_size <= sizeof handle->rest)
+		name_peer(comm, (const char *)handle->rest + handle->address_size,
+			  sizeof handle->rest - handle->address_size, handle->pid);
 	if (status)
 		return status;
-	name_peer(comm, (const char *)handle->rest + handle->address_size,
-		  sizeof handle->rest - handle->address_size, handle->pid);
 	if (snti_nccl_unpack(handle->rest, handle->address_size, &address))
-		return snti_fail(SNT_EPROTOCOL, "the peer's handle is damaged");
+		return damaged();
+	snti_nccl_compare_build(comm, handle->version, handle->build);
 	comm->ident = handle->ident;
 	comm->deadline = snti_deadline_ms(2 * snti_settings()->startup_ms);
 	status = open_towards(comm, handle);
@@ -282,6 +318,8 @@ static int greet(struct snti_nccl_comm *comm)
 		return 0;
 	greeting->protocol = PROTOCOL;
 	greeting->pid = (uint32_t)getpid();
+	snti_nccl_build(greeting->build);
+	memcpy(greeting->version, snt_version(), strnlen(snt_version(), sizeof greeting->version));
 	own_host(greeting->host, sizeof greeting->host);
 	comm->greeting_xfer = (struct snti_xfer){ .data = greeting, .size = sizeof *greeting, .lane = GREETING_LANE,
 		.status = SNT_BUSY };
@@ -326,6 +364,7 @@ static int connect_anew(struct snti_nccl_context *context, int device, int traff
 	if (!comm)
 		return no_memory(snti_nccl_device(device)->name);
 	drop_forgotten(context);
+	comm->streams = snti_nccl_streams(context, 0);
 	status = begin_connecting(comm, handle);
 	if (status) {
 		status = snti_nccl_failed(comm, status);
@@ -404,6 +443,7 @@ static int hand_over(struct snti_nccl_comm *listener, void **recv_comm)
 		return no_memory(listener->device->name);
 	}
 	name_peer(comm, listener->greeting.host, sizeof listener->greeting.host, listener->greeting.pid);
+	snti_nccl_compare_build(comm, listener->greeting.version, listener->greeting.build);
 	comm->port = listener->port;
 	comm->conn = listener->conn;
 	listener->port = NULL;

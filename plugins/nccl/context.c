@@ -41,6 +41,47 @@ int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_l
 	return NCCL_SUCCESS;
 }
 
+/* ---- hints --------------------------------------------------------------- */
+
+/* With so many comms at once each of them needs no parallel streams of its own. */
+#define MANY 8
+
+static int flows_of(const int32_t attributes[4])
+{
+	int64_t peers = attributes[0] > 0 ? attributes[0] : 1, flows = attributes[2] > 0 ? attributes[2] : 1;
+
+	return peers * flows < MANY ? (int)(peers * flows) : MANY;
+}
+
+void snti_nccl_hint(struct snti_nccl_context *context, const struct nccl_attributes *attributes)
+{
+	atomic_store(&context->flows[0], flows_of(attributes->send));
+	atomic_store(&context->flows[1], flows_of(attributes->recv));
+}
+
+/* Who has said how many there shall be is not overruled. */
+static int is_chosen(void)
+{
+	static const char *const variables[] = { "SNT_TCP_SOCKETS", "SNT_VERBS_QPS", "NCCL_NSOCKS_PERTHREAD",
+		"NCCL_IB_QPS_PER_CONNECTION" };
+
+	for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+		if (getenv(variables[i]))
+			return 1;
+	return 0;
+}
+
+unsigned snti_nccl_streams(struct snti_nccl_context *context, int is_receiver)
+{
+	if (atomic_load(&context->flows[is_receiver]) < MANY || is_chosen())
+		return 0;
+	if (!atomic_exchange(&context->is_told, 1))
+		snti_nccl_log(NCCL_LOG_INFO, "many connections at once: each has one socket or queue pair for its data");
+	return 1;
+}
+
+/* ---- what belongs to it -------------------------------------------------- */
+
 static void let_go(struct snti_nccl_context *context)
 {
 	if (--context->users == 0)

@@ -18,6 +18,7 @@
 #define SNTI_NCCL_NAME "Sennit"
 #define SNTI_NCCL_REQUESTS (NCCL_MAX_REQUESTS * NCCL_MAX_RECVS)
 #define SNTI_NCCL_PEER 96
+#define SNTI_NCCL_BUILD 8
 #define SNTI_NCCL_DEVICES 32
 #define SNTI_NCCL_VIRTUAL 32
 #define SNTI_NCCL_MEMBERS 4     /* so many addresses the first meeting of rails has room for */
@@ -31,6 +32,7 @@ struct snti_nccl_device {
 	struct snti_device wire;        /* of several: the first one's, but for the speed, which is all of theirs */
 	struct nccl_virtual_8 members;  /* itself alone; more: it was merged of them */
 	struct snti_nccl_place place;
+	int takes_gpus;                 /* their memory can be registered: it has been tried */
 };
 
 /* A network of NCCL's: one for each communicator, or for all of them before version 11. */
@@ -39,6 +41,8 @@ struct snti_nccl_context {
 	int users;                      /* 1 until finalize, and one for each comm */
 	int traffic_class;              /* negative: none */
 	int is_common;                  /* of all communicators */
+	atomic_int flows[2];            /* how many comms NCCL means to use at once, sending and receiving; 0: not said */
+	atomic_int is_told;             /* that each of them has one stream */
 	atomic_int is_aborted;          /* what of it is closed must not wait for its peers */
 	nccl_profiler profiler;
 };
@@ -52,8 +56,10 @@ struct snti_nccl_request {
 	void *events[NCCL_MAX_RECVS], *parents[NCCL_MAX_RECVS];
 };
 
+struct snti_nccl_memory { struct snti_link link; struct snti_memory pinned; };
+
 /* What the connecting side says first, on a lane of its own. */
-struct snti_nccl_greeting { uint32_t protocol, pid; char host[56]; };
+struct snti_nccl_greeting { uint32_t protocol, pid; char version[SNTI_NCCL_BUILD], build[SNTI_NCCL_BUILD], host[40]; };
 
 enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SNTI_NCCL_RECEIVES };
 
@@ -65,6 +71,7 @@ struct snti_nccl_comm {
 	enum snti_nccl_kind kind;
 	const struct snti_nccl_device *device;
 	int traffic_class;              /* negative: as the settings say */
+	unsigned streams;               /* 0: as the settings say */
 	struct snti_port *port;
 	struct snti_conn *conn;         /* NULL before accept, and after what was in flight was cut off */
 	struct snti_address address;    /* a listener's own */
@@ -72,6 +79,7 @@ struct snti_nccl_comm {
 	struct snti_nccl_greeting greeting;
 	struct snti_xfer greeting_xfer;
 	char peer[SNTI_NCCL_PEER];
+	char build[48];                 /* the peer's, where it is another than ours */
 	char cause[256];                /* the first failure's */
 	int is_told, is_cut;
 	uint64_t quiet_since;           /* when something was posted or done last */
@@ -122,10 +130,20 @@ int snti_nccl_fits(const char *list, const char *name, int port, struct snti_ncc
 size_t snti_nccl_pack(const struct snti_address *address, unsigned char *to, size_t room);
 int snti_nccl_unpack(const unsigned char *from, size_t size, struct snti_address *address);     /* not 0: damaged */
 
+/* build.c; versions and builds fill their arrays or end with 0 */
+void snti_nccl_build(char id[SNTI_NCCL_BUILD]);
+void snti_nccl_own_build(char *text, size_t room);
+void snti_nccl_name_build(char *text, size_t room, const char version[SNTI_NCCL_BUILD], const char id[SNTI_NCCL_BUILD]);
+/* Keeps what @comm's peer runs if it differs. */
+void snti_nccl_compare_build(struct snti_nccl_comm *comm, const char version[SNTI_NCCL_BUILD], const char id[SNTI_NCCL_BUILD]);
+
 /* context.c */
 int snti_nccl_init(struct snti_nccl_context **context, int traffic_class, nccl_logger logger, nccl_profiler profiler);
 /* Reclaims what was begun and never came up; comms that are up live on until they are closed. */
 int snti_nccl_finalize(struct snti_nccl_context *context);
+/* Hints for what is connected from now on; any thread. */
+void snti_nccl_hint(struct snti_nccl_context *context, const struct nccl_attributes *attributes);
+unsigned snti_nccl_streams(struct snti_nccl_context *context, int is_receiver);         /* 0: as the settings say */
 void snti_nccl_join(struct snti_nccl_context *context, struct snti_nccl_comm *comm);
 void snti_nccl_leave(struct snti_nccl_comm *comm);
 /* The comm that connects to @ident, or NULL. */
@@ -150,8 +168,15 @@ int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests
 int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request);
 int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request);
 int snti_nccl_test(void *request, int *done, int *sizes);
+/* Begins to read @at of a GPU back; the comm is locked. */
+int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memory, void *at, void **request);
+
+/* memory.c */
+void snti_nccl_find_gpus(const struct snti_transport *transport, struct snti_nccl_device *devices, int count);
 int snti_nccl_register(void *comm, void *data, size_t size, int type, void **memory);
+int snti_nccl_register_dmabuf(void *comm, void *data, size_t size, int type, uint64_t offset, int fd, void **memory);
 int snti_nccl_deregister(void *comm, void *memory);
+int snti_nccl_flush(void *recv_comm, int count, void **data, int *sizes, void **memories, void **request);
 
 /* report.c */
 void snti_nccl_set_logger(nccl_logger logger);

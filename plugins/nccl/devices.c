@@ -209,6 +209,7 @@ int snti_nccl_find_devices(void)
 	if (status)
 		return status;
 	find_aside();
+	snti_nccl_find_gpus(transport, devices, device_count);
 	say_what_is_used();
 	return 0;
 }
@@ -270,7 +271,7 @@ int snti_nccl_properties(int index, struct nccl_properties_v12 *properties)
 	properties->name = (char *)(uintptr_t)device->name;
 	properties->pci_path = *device->pci_path ? (char *)(uintptr_t)device->pci_path : NULL;
 	properties->guid = device->wire.guid;
-	properties->pointers = NCCL_PTR_HOST;
+	properties->pointers = NCCL_PTR_HOST | (device->takes_gpus ? NCCL_PTR_CUDA | NCCL_PTR_DMABUF : 0);
 	properties->speed = snti_nccl_speed(device);
 	properties->port = device->wire.number;
 	properties->max_comms = 65536;

@@ -81,6 +81,7 @@ static int make(const struct nccl_virtual_8 *members)
 	struct snti_nccl_device made = *snti_nccl_device(members->devices[0]);
 
 	made.members = *members;
+	made.takes_gpus = 0;            /* rails copy what is small */
 	made.wire.speed_mbps = 0;
 	for (int i = 0; i < members->count; i++) {
 		const struct snti_nccl_device *member = snti_nccl_device(members->devices[i]);

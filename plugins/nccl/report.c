@@ -76,8 +76,9 @@ int snti_nccl_failed(struct snti_nccl_comm *comm, int status)
 
 	snti_nccl_keep_cause(comm);
 	if (!comm->is_told)
-		snti_nccl_log(NCCL_LOG_WARN, "%s: %s %s: %s (%s)", comm->device->name, doing[comm->kind],
-			      *comm->peer ? comm->peer : "a peer", comm->cause, snt_status_name(status));
+		snti_nccl_log(NCCL_LOG_WARN, "%s: %s %s: %s (%s)%s%s", comm->device->name, doing[comm->kind],
+			      *comm->peer ? comm->peer : "a peer", comm->cause, snt_status_name(status),
+			      *comm->build ? "; the peer runs " : "", comm->build);
 	comm->is_told = 1;
 	return snti_nccl_result(status);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* transfer.c - requests: what the progress thread sends, receives and tests; and the memory for it.
+/* transfer.c - requests: what the progress thread sends, receives, flushes and tests.
  *
  * A tag is a lane. NCCL matches in order and lets tags choose within a grouped receive, which is
  * what lanes of their own order do; a receive of at most its buffer's size takes shorter messages.
@@ -14,13 +14,7 @@
 #include "base/settings.h"
 #include "plugins/nccl/network_event.h"
 
-#define PINNED (UINT64_C(1) << 63)      /* numbers of allocations are far below */
-
-static atomic_uint_fast64_t last_memory;
-
 enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
-
-struct memory { struct snti_link link; struct snti_memory pinned; };
 
 /* ---- requests ------------------------------------------------------------ */
 
@@ -55,8 +49,10 @@ static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct 
 	request->posted = 0;
 	for (int i = 0; i < transfer->count; i++) {
 		struct snti_xfer *xfer = comm->idle_xfers[--comm->idle_xfer_count];
+		struct snti_nccl_memory *memory = transfer->memories ? transfer->memories[i] : NULL;
 
 		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
+			.memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL,
 			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .status = SNT_BUSY };
 		request->xfers[i] = xfer;
 		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
@@ -250,69 +246,27 @@ int snti_nccl_test(void *asked, int *done, int *sizes)
 	return result;
 }
 
-/* ---- memory -------------------------------------------------------------- */
+/* ---- flush --------------------------------------------------------------- */
 
-int snti_nccl_register(void *object, void *data, size_t size, int type, void **memory)
+/* No request would mean that there is nothing to wait for: where all are taken, far beyond what NCCL posts, it is an error. */
+int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memory, void *at, void **out)
 {
-	struct snti_nccl_comm *comm = object;
-	struct memory *made;
+	size_t size = 0;
+	int tag = 0, status;
+	struct snti_nccl_transfer transfer = { .count = 1, .data = &at, .sizes = &size, .tags = &tag,
+		.memories = (void *[]){ memory } };
+	struct snti_nccl_request *request = comm->conn ? take(comm, &transfer, 1) : NULL;
 
-	*memory = NULL;
-	if (type != NCCL_PTR_HOST) {
-		snti_nccl_log(NCCL_LOG_WARN, "%s: memory of type %d cannot be registered, only the host's",
-			      comm->device->name, type);
-		return NCCL_INVALID_USAGE;
+	if (!comm->conn)
+		return snti_nccl_failed(comm, SNT_ECANCELED);
+	if (!request)
+		return snti_nccl_failed(comm, snti_fail(SNT_ELIMIT, "more than %d requests at once", SNTI_NCCL_REQUESTS));
+	request->posted = 1;
+	status = comm->port->ops->settle(comm->port, request->xfers[0]);
+	if (status) {
+		give_back(request);
+		return snti_nccl_failed(comm, status);
 	}
-	made = malloc(sizeof *made);
-	if (!made) {
-		snti_nccl_log(NCCL_LOG_WARN, "%s: no memory to register %zu bytes", comm->device->name, size);
-		return NCCL_SYSTEM_ERROR;
-	}
-	made->pinned = (struct snti_memory){ .id = PINNED | atomic_fetch_add(&last_memory, 1), .base = data, .size = size, .fd = -1 };
-	pthread_mutex_lock(&comm->lock);
-	snti_list_append(&comm->memories, &made->link);
-	if (comm->port->ops->pin)
-		(void)!comm->port->ops->pin(comm->port, &made->pinned);
-	pthread_mutex_unlock(&comm->lock);
-	*memory = made;
-	return NCCL_SUCCESS;
-}
-
-static int is_in_use(const struct snti_nccl_comm *comm, const void *memory)
-{
-	snti_list_each(link, &comm->busy) {
-		const struct snti_nccl_request *request = snti_container(link, struct snti_nccl_request, link);
-
-		for (int i = 0; i < request->count; i++)
-			if (request->memories[i] == memory && request->xfers[i]->status == SNT_BUSY)
-				return 1;
-	}
-	return 0;
-}
-
-int snti_nccl_deregister(void *object, void *memory)
-{
-	struct snti_nccl_comm *comm = object;
-	struct memory *known = memory;
-
-	if (!known)
-		return NCCL_SUCCESS;
-	pthread_mutex_lock(&comm->lock);
-	/* NCCL aborts: it frees this memory next, so nothing may arrive in it any more. */
-	if (comm->conn && is_in_use(comm, memory)) {
-		if (!*comm->cause)
-			strcpy(comm->cause, "its memory was deregistered while in use");
-		comm->port->hasty = 1;
-		snti_conn_close(comm->conn);
-		comm->conn = NULL;
-		comm->is_cut = 1;
-		atomic_store(&comm->context->is_aborted, !comm->context->is_common);
-		comm->unposted = NULL;
-	}
-	snti_list_remove(&known->link);
-	if (comm->port->ops->unpin)
-		comm->port->ops->unpin(comm->port, &known->pinned);
-	pthread_mutex_unlock(&comm->lock);
-	free(known);
+	*out = request;
 	return NCCL_SUCCESS;
 }

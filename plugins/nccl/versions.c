@@ -194,14 +194,6 @@ static int register_6(void *comm, void *data, int size, int type, void **memory)
 	return snti_nccl_register(comm, data, (size_t)size, type, memory);
 }
 
-/* The descriptor is the caller's, and no wire of ours reads the memory of devices yet. */
-static int register_dmabuf(void *comm, void *data, size_t size, int type, uint64_t offset, int fd, void **memory)
-{
-	(void)offset;
-	(void)fd;
-	return snti_nccl_register(comm, data, size, type, memory);
-}
-
 /* ---- transfers ----------------------------------------------------------- */
 
 static int isend_10(void *comm, void *data, size_t size, int tag, void *memory, void *parent, void **request)
@@ -245,23 +237,9 @@ static int irecv_8(void *comm, int count, void **data, int *sizes, int *tags, vo
 	return irecv_10(comm, count, data, wide, tags, memories, NULL, request);
 }
 
-/* What has arrived in the host's memory is there. */
-static int iflush(void *comm, int count, void **data, int *sizes, void **memories, void **request)
-{
-	(void)comm;
-	(void)count;
-	(void)data;
-	(void)sizes;
-	(void)memories;
-	*request = NULL;
-	return NCCL_SUCCESS;
-}
-
-/* What the next transfers are for, as far as NCCL knows. Nothing of ours depends on it (docs/decisions/012). */
 static int set_attributes_11(void *context, struct nccl_attributes *attributes)
 {
-	(void)context;
-	(void)attributes;
+	snti_nccl_hint(context, attributes);
 	return NCCL_SUCCESS;
 }
 
@@ -274,7 +252,7 @@ static int set_attributes_11(void *context, struct nccl_attributes *attributes)
 
 #define BASIC \
 	.name = SNTI_NCCL_NAME, .devices = snti_nccl_devices, \
-	.reg_mr_dmabuf = register_dmabuf, .dereg_mr = snti_nccl_deregister, .iflush = iflush, .test = snti_nccl_test, \
+	.reg_mr_dmabuf = snti_nccl_register_dmabuf, .dereg_mr = snti_nccl_deregister, .iflush = snti_nccl_flush, .test = snti_nccl_test, \
 	.close_send = snti_nccl_close, .close_recv = snti_nccl_close, .close_listen = snti_nccl_close
 
 #define SINCE_11 \

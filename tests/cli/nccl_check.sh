@@ -27,7 +27,23 @@ fi
 
 "$sennit" nccl-check --plugin "$plugin" --schedules 60 --seed "${SEED:-1}" >"$work/table" 2>&1 ||
 	complain "$(cat "$work/table")"
-grep -qE '^126 of 126 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+grep -qE '^140 of 140 passed' "$work/table" || complain "the table is not whole: $(cat "$work/table")"
+
+# A communicator's traffic class is on both ends, also where the listener does not know it (version 10), and before the settings'
+for version in 10 11 12; do
+	SNT_TCP_TRAFFIC_CLASS=32 "$sennit" nccl-check --plugin "$plugin" --version $version --scenario class --traffic-class 104 \
+		>"$work/class" 2>&1 || complain "class: $(cat "$work/class")"
+done
+
+# Who the other one is: another version in one line, another build beside
+NCCL_DEBUG=INFO "$sennit" nccl-check --plugin "$plugin" --scenario kin >"$work/kin" 2>&1 || complain "kin: $(cat "$work/kin")"
+grep -qE 'peer runs sennit [0-9.]+ \(.+\) with handles of kind' "$work/kin" || complain "another version: $(cat "$work/kin")"
+grep -qE 'process [0-9]+ runs sennit .+, this process sennit ' "$work/kin" || complain "another build: $(cat "$work/kin")"
+
+# Among many connections each has one socket, unless somebody has said how many
+hints() { NCCL_DEBUG=INFO "$sennit" nccl-check --plugin "$plugin" --version 12 --scenario hints 2>&1 | sed -n 's/.*\] \(.*descriptors each.*\)/\1/p' | sort -u; }
+[ "$(hints)" = "6 descriptors each among many, 8 else" ] || complain "hints: $(hints)"
+[ "$(SNT_TCP_SOCKETS=2 hints)" = "8 descriptors each among many, 8 else" ] || complain "hints and a setting: $(hints)"
 
 # As profiler and as tuner
 for kind in profiler:30 tuner:12; do

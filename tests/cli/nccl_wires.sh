@@ -43,7 +43,7 @@ else
 	SNT_NCCL_TRANSPORTS=ucx check ucx --schedules 15 || without_ucx=$(grep -oE 'this build has no UCX|libucp[^:]*: cannot open' "$work/ucx")
 fi
 if [ -z "${without_ucx-}" ]; then
-	grep -q '^18 of 18 passed' "$work/ucx" || complain "over ucx: $(cat "$work/ucx")"
+	grep -q '^20 of 20 passed' "$work/ucx" || complain "over ucx: $(cat "$work/ucx")"
 fi
 
 # ---- verbs
@@ -55,6 +55,15 @@ takes() { with_mock says devices "over $1" MOCK_DEVICES=3 "${@:2}"; }
 
 if [ -e "$mock/libibverbs.so.1" ]; then
 	SNT_NCCL_TRANSPORTS=verbs with_mock check verbs --threads --schedules 15 || complain "over verbs: $(cat "$work/verbs")"
+	# A GPU's memory goes by dmabuf, and what has arrived there is seen only after a flush; without dmabufs nothing is said of it
+	for mock_gpu in MOCK_LAGS MOCK_NO_DMABUFS; do
+		env $mock_gpu=1 NCCL_DEBUG=INFO SNT_NCCL_TRANSPORTS=verbs LD_LIBRARY_PATH="$mock" \
+			timeout 60 "$sennit" nccl-check --plugin "$plugin" --threads --scenario gpu >"$work/$mock_gpu" 2>&1 ||
+			complain "$mock_gpu: $(cat "$work/$mock_gpu")"
+	done
+	[ "$(grep -c 'memory of a GPU went both ways' "$work/MOCK_LAGS")" -eq 14 ] || complain "GPUs: $(cat "$work/MOCK_LAGS")"
+	grep -q 'mock0 does not register memory of GPUs: mock0 registers no dmabufs' "$work/MOCK_NO_DMABUFS" ||
+		complain "without dmabufs: $(cat "$work/MOCK_NO_DMABUFS")"
 	takes "verbs: mock0 mock1 mock2" A=
 	takes "verbs: mock1" NCCL_IB_HCA=mock1
 	takes "verbs: mock0 mock1 mock2" NCCL_IB_HCA=mock:1
@@ -78,6 +87,7 @@ fi
 
 taken() { says setting "$1=$2 is taken for $3" "$1=$2" "${@:4}"; }
 taken NCCL_IB_ADAPTIVE_ROUTING 1 SNT_VERBS_ADAPTIVE=1
+taken NCCL_IB_ECE_ENABLE 0 SNT_VERBS_ECE=0
 taken NCCL_IB_GID_INDEX 3 SNT_VERBS_GID=3
 taken NCCL_IB_PKEY 0x10 SNT_VERBS_PKEY=16
 taken NCCL_IB_QPS_PER_CONNECTION 16 SNT_VERBS_QPS=8
@@ -91,6 +101,7 @@ taken NCCL_NSOCKS_PERTHREAD 4 SNT_TCP_SOCKETS=16 NCCL_SOCKET_NTHREADS=5
 taken NCCL_SOCKET_FAMILY AF_INET6 SNT_IP_VERSION=6
 says own "NCCL_IB_TC=104 gives way to SNT_VERBS_TRAFFIC_CLASS" NCCL_IB_TC=104 SNT_VERBS_TRAFFIC_CLASS=32
 says wrong "NCCL_IB_TC=1000 is ignored: SNT_VERBS_TRAFFIC_CLASS cannot be 1000" NCCL_IB_TC=1000
+says unused "NCCL_IB_FIFO_TC is not used: requests and credit" NCCL_IB_FIFO_TC=4
 NCCL_DEBUG=INFO NCCL_IB_TC=-1 check unset --threads --scenario devices
 grep -q NCCL_IB_TC "$work/unset" && complain "NCCL_IB_TC=-1: $(cat "$work/unset")"
 [ "$(grep -c 'over tcp' "$work/unset")" -eq 1 ] || complain "its devices are not told once: $(cat "$work/unset")"

@@ -3,6 +3,8 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -15,8 +17,10 @@
 
 struct allocation { struct allocation *next; char *base, *view; size_t size; int fd; };
 
-int mock_gpu_exports = 1, mock_gpu_entered, mock_gpu_copies;
+int mock_gpu_exports = 1;
+atomic_int mock_gpu_entered;
 static struct allocation *all;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* Declared here, as cuda.h is not needed. */
 void *mock_gpu_alloc(size_t size);
@@ -29,6 +33,10 @@ int cuDeviceGetAttribute(int *value, int attribute, int device);
 int cuPointerGetAttribute(void *value, int attribute, uint64_t pointer);
 int cuCtxPushCurrent_v2(void *context);
 int cuCtxPopCurrent_v2(void **context);
+int cuDevicePrimaryCtxRetain(void **context, int device);
+int cuCtxSetCurrent(void *context);
+int cuMemAlloc_v2(uint64_t *pointer, size_t size);
+int cuMemFree_v2(uint64_t pointer);
 int cuMemcpy(uint64_t to, uint64_t from, size_t size);
 int cuMemGetHandleForAddressRange(void *handle, uint64_t pointer, size_t size, int type, unsigned long long flags);
 
@@ -42,17 +50,22 @@ void *mock_gpu_alloc(size_t size)
 		abort();
 	made->base = mmap(NULL, made->size, PROT_NONE, MAP_SHARED, made->fd, 0);
 	made->view = mmap(NULL, made->size, PROT_READ | PROT_WRITE, MAP_SHARED, made->fd, 0);
+	pthread_mutex_lock(&lock);
 	made->next = all;
 	all = made;
+	pthread_mutex_unlock(&lock);
 	return made->base;
 }
 
 static struct allocation *find(const void *data)
 {
-	struct allocation *a = all;
+	struct allocation *a;
 
+	pthread_mutex_lock(&lock);
+	a = all;
 	while (a && ((const char *)data < a->base || (const char *)data >= a->base + a->size))
 		a = a->next;
+	pthread_mutex_unlock(&lock);
 	return a;
 }
 
@@ -68,9 +81,11 @@ void mock_gpu_free(void *base)
 {
 	struct allocation *a = find(base), **at = &all;
 
+	pthread_mutex_lock(&lock);
 	while (*at != a)
 		at = &(*at)->next;
 	*at = a->next;
+	pthread_mutex_unlock(&lock);
 	munmap(a->base, a->size);
 	munmap(a->view, a->size);
 	close(a->fd);
@@ -121,6 +136,31 @@ int cuCtxPopCurrent_v2(void **context)
 	return 0;
 }
 
+int cuDevicePrimaryCtxRetain(void **context, int device)
+{
+	*context = &all;
+	return device ? INVALID : 0;
+}
+
+int cuCtxSetCurrent(void *context)
+{
+	return cuCtxPushCurrent_v2(context);
+}
+
+int cuMemAlloc_v2(uint64_t *pointer, size_t size)
+{
+	*pointer = (uintptr_t)mock_gpu_alloc(size);
+	return 0;
+}
+
+int cuMemFree_v2(uint64_t pointer)
+{
+	if (!find((void *)(uintptr_t)pointer))
+		return INVALID;
+	mock_gpu_free((void *)(uintptr_t)pointer);
+	return 0;
+}
+
 int cuMemcpy(uint64_t to, uint64_t from, size_t size)
 {
 	char *there = mock_gpu_view((const void *)(uintptr_t)to), *here = mock_gpu_view((const void *)(uintptr_t)from);
@@ -128,7 +168,6 @@ int cuMemcpy(uint64_t to, uint64_t from, size_t size)
 	if (mock_gpu_entered < 1)
 		return INVALID;
 	memcpy(there ? there : (char *)(uintptr_t)to, here ? here : (char *)(uintptr_t)from, size);
-	mock_gpu_copies++;
 	return 0;
 }
 

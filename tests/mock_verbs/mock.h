@@ -47,11 +47,12 @@ struct mock_script {
 	int no_resize;
 	int iwarp;                      /* the first device is iWARP's */
 	int no_dmabufs;                 /* the device takes none */
+	int lags;                       /* what is written into dmabufs is not seen before the device has read from one */
 	int cut;                        /* nothing gets through */
 	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
 	int cm_wrong;                   /* the k-th request from now names another queue pair */
 	/* What has happened. */
-	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
+	unsigned rnr, overruns, sends, in_line, writes, reads, immediates, registrations;
 	unsigned requests;              /* writes with immediate to queue pairs with a shared receive queue, not among the immediates */
 	size_t locked;
 	uint64_t carried[MOCK_DEVICES];         /* bytes that left the device and arrived */
@@ -156,6 +157,12 @@ uint64_t mock_random(void);
 uint64_t mock_now_ms(void);
 int mock_strikes(int *counter);         /* counts down; 1: now */
 
+/* Of what there is; whoever does not hold the lock may count, too. */
+static inline void mock_count(int *number, int change)
+{
+	__atomic_fetch_add(number, change, __ATOMIC_RELAXED);
+}
+
 /* mock_device.c */
 struct mock_mr *mock_find_mr(const struct ibv_pd *pd, uint32_t key, uint64_t at, size_t size);
 char *mock_at(const struct mock_mr *mr, uint64_t at);
@@ -182,5 +189,6 @@ void mock_unuse(uint32_t number);       /* a completion of this queue pair's sen
 void mock_move(void);                   /* a while, at random with a seed; else all that can */
 void mock_place(struct mock_qp *qp, int all);
 void mock_ack(struct mock_qp *qp, int all);
+void mock_settle(void);                 /* what lags is in its place */
 
 #endif

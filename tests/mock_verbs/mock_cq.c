@@ -18,7 +18,7 @@ struct ibv_comp_channel *ibv_create_comp_channel(struct ibv_context *context)
 		return NULL;
 	channel->ibv.context = context;
 	channel->ibv.fd = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
-	mock_script()->channels++;
+	mock_count(&mock_script()->channels, 1);
 	return &channel->ibv;
 }
 
@@ -26,7 +26,7 @@ int ibv_destroy_comp_channel(struct ibv_comp_channel *ibv)
 {
 	close(ibv->fd);
 	free((struct mock_channel *)(void *)ibv);
-	mock_script()->channels--;
+	mock_count(&mock_script()->channels, -1);
 	return 0;
 }
 
@@ -44,7 +44,7 @@ struct ibv_cq *ibv_create_cq(struct ibv_context *context, int cqe, void *user, s
 	cq->ibv.cq_context = user;
 	cq->ibv.cqe = cqe;
 	cq->wcs = calloc((size_t)cqe, sizeof(*cq->wcs));
-	mock_script()->cqs++;
+	mock_count(&mock_script()->cqs, 1);
 	return &cq->ibv;
 }
 
@@ -75,7 +75,7 @@ int ibv_destroy_cq(struct ibv_cq *ibv)
 		return EBUSY;
 	free(cq->wcs);
 	free(cq);
-	mock_script()->cqs--;
+	mock_count(&mock_script()->cqs, -1);
 	return 0;
 }
 

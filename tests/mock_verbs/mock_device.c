@@ -99,10 +99,14 @@ static __attribute__((constructor)) void begin(void)
 
 	mock_reset();
 	/* Once: other threads read them. */
-	for (int i = 0; i < MOCK_DEVICES; i++)
+	for (int i = 0; i < MOCK_DEVICES; i++) {
 		snprintf(devices[i].name, sizeof(devices[i].name), "mock%d", i);
+		devices[i].transport_type = IBV_TRANSPORT_IB;
+	}
 	if (count && atoi(count) > 0 && atoi(count) <= MOCK_DEVICES)
 		script.devices = atoi(count);
+	script.lags = getenv("MOCK_LAGS") != NULL;
+	script.no_dmabufs = getenv("MOCK_NO_DMABUFS") != NULL;
 }
 
 /* ---- devices ------------------------------------------------------------ */
@@ -118,7 +122,11 @@ struct ibv_device **ibv_get_device_list(int *count)
 	int found = 0;
 
 	for (int i = 0; list && i < script.devices; i++) {
-		devices[i].transport_type = script.iwarp && !i ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
+		enum ibv_transport_type type = script.iwarp && !i ? IBV_TRANSPORT_IWARP : IBV_TRANSPORT_IB;
+
+		/* Other threads look at it. */
+		if (devices[i].transport_type != type)
+			devices[i].transport_type = type;
 		if (only == MOCK_ALL || only == i)
 			list[found++] = &devices[i];
 	}
@@ -154,7 +162,7 @@ struct ibv_context *ibv_open_device(struct ibv_device *device)
 	mock_lock();
 	context->next = contexts;
 	contexts = context;
-	script.contexts++;
+	mock_count(&script.contexts, 1);
 	mock_unlock();
 	return &context->ibv;
 }
@@ -167,7 +175,7 @@ int ibv_close_device(struct ibv_context *ibv)
 	for (at = &contexts; &(*at)->ibv != ibv; at = &(*at)->next)
 		;
 	*at = (*at)->next;
-	script.contexts--;
+	mock_count(&script.contexts, -1);
 	mock_unlock();
 	close(ibv->async_fd);
 	free((struct mock_context *)(void *)ibv);
@@ -326,16 +334,21 @@ struct ibv_pd *ibv_alloc_pd(struct ibv_context *context)
 
 	if (pd)
 		pd->context = context;
-	script.pds += pd != NULL;
+	mock_count(&script.pds, pd != NULL);
 	return pd;
 }
 
 int ibv_dealloc_pd(struct ibv_pd *pd)
 {
+	int is_used = 0;
+
+	mock_lock();
 	for (const struct mock_mr *mr = all_mrs; mr; mr = mr->next)
-		if (mr->ibv.pd == pd)
-			return EBUSY;
-	script.pds--;
+		is_used |= mr->ibv.pd == pd;
+	mock_unlock();
+	if (is_used)
+		return EBUSY;
+	mock_count(&script.pds, -1);
 	free(pd);
 	return 0;
 }
@@ -358,7 +371,7 @@ static struct ibv_mr *add_mr(struct ibv_pd *pd, void *base, size_t size, uint64_
 		mr->next = all_mrs;
 		all_mrs = mr;
 		script.locked += size;
-		script.mrs++;
+		mock_count(&script.mrs, 1);
 	}
 	mock_unlock();
 	return mr ? &mr->ibv : NULL;
@@ -409,11 +422,13 @@ int ibv_dereg_mr(struct ibv_mr *ibv)
 	struct mock_mr **at;
 
 	mock_lock();
+	if (((struct mock_mr *)(void *)ibv)->mapping)
+		mock_settle();
 	for (at = &all_mrs; &(*at)->ibv != ibv; at = &(*at)->next)
 		;
 	*at = (*at)->next;
 	script.locked -= ibv->length;
-	script.mrs--;
+	mock_count(&script.mrs, -1);
 	mock_unlock();
 	if (((struct mock_mr *)(void *)ibv)->mapping)
 		munmap(((struct mock_mr *)(void *)ibv)->mapping, ((struct mock_mr *)(void *)ibv)->mapped);

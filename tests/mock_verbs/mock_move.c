@@ -9,6 +9,9 @@
 #define RNR_MS 1000
 #define PIECE 1536
 
+/* Written into the memory of GPUs, and not seen there yet; the newest first, as if it were overtaken. */
+static struct mock_piece *lagging;
+
 static void take_piece(struct mock_piece **at)
 {
 	struct mock_piece *piece = *at;
@@ -30,7 +33,13 @@ void mock_place(struct mock_qp *qp, int all)
 	}
 }
 
-static void place_later(struct mock_qp *to, char *at, const unsigned char *bytes, size_t size)
+void mock_settle(void)
+{
+	while (lagging)
+		take_piece(&lagging);
+}
+
+static void place_later(struct mock_piece **pieces, char *at, const unsigned char *bytes, size_t size)
 {
 	while (size) {
 		size_t part = size < PIECE ? size : PIECE;
@@ -39,8 +48,8 @@ static void place_later(struct mock_qp *to, char *at, const unsigned char *bytes
 		piece->to = at;
 		piece->size = part;
 		memcpy(piece->bytes, bytes, part);
-		piece->next = to->pieces;
-		to->pieces = piece;
+		piece->next = *pieces;
+		*pieces = piece;
 		at += part;
 		bytes += part;
 		size -= part;
@@ -119,6 +128,22 @@ static unsigned char *fetch(const struct mock_qp *qp, const struct mock_work *wo
 	return bytes;
 }
 
+/* Pushes what the device has written before it. */
+static enum ibv_wc_status read_from(struct mock_qp *qp, struct mock_qp *to, const struct mock_work *work)
+{
+	uint64_t at = work->wr.wr.rdma.remote_addr;
+	const struct mock_mr *mr = mock_find_mr(to->ibv.pd, work->wr.wr.rdma.rkey, at, work->size);
+	const struct mock_mr *into = mock_find_mr(qp->ibv.pd, work->sge[0].lkey, work->sge[0].addr, work->size);
+
+	if (!mr || !(mr->access & to->attr.qp_access_flags & IBV_ACCESS_REMOTE_READ))
+		return IBV_WC_REM_ACCESS_ERR;
+	if (!into || !(into->access & IBV_ACCESS_LOCAL_WRITE))
+		return IBV_WC_LOC_PROT_ERR;
+	mock_settle();
+	memcpy(mock_at(into, work->sge[0].addr), mock_at(mr, at), work->size);
+	return IBV_WC_SUCCESS;
+}
+
 static enum ibv_wc_status write_to(struct mock_qp *to, const struct mock_work *work, const unsigned char *bytes)
 {
 	uint64_t at = work->wr.wr.rdma.remote_addr;
@@ -132,8 +157,10 @@ static enum ibv_wc_status write_to(struct mock_qp *to, const struct mock_work *w
 	}
 	if (to->ibv.srq && mr->ibv.length > mock_script()->frame_reach)
 		mock_script()->frame_reach = mr->ibv.length;
-	if (mock_script()->seed)
-		place_later(to, mock_at(mr, at), bytes, work->size);
+	if (mock_script()->lags && mr->view)
+		place_later(&lagging, mock_at(mr, at), bytes, work->size);
+	else if (mock_script()->seed)
+		place_later(&to->pieces, mock_at(mr, at), bytes, work->size);
 	else
 		memcpy(mock_at(mr, at), bytes, work->size);
 	return IBV_WC_SUCCESS;
@@ -165,8 +192,13 @@ static enum ibv_wc_status receive(struct mock_qp *to, const struct mock_work *wo
 
 static enum ibv_wc_status carry(struct mock_qp *qp, struct mock_qp *to, const struct mock_work *work)
 {
-	unsigned char *bytes = fetch(qp, work);
-	enum ibv_wc_status status = bytes ? IBV_WC_SUCCESS : IBV_WC_LOC_PROT_ERR;
+	unsigned char *bytes;
+	enum ibv_wc_status status;
+
+	if (work->wr.opcode == IBV_WR_RDMA_READ)
+		return read_from(qp, to, work);
+	bytes = fetch(qp, work);
+	status = bytes ? IBV_WC_SUCCESS : IBV_WC_LOC_PROT_ERR;
 
 	if (bytes && work->wr.opcode != IBV_WR_SEND)
 		status = write_to(to, work, bytes);
@@ -182,7 +214,8 @@ static enum ibv_wc_status carry(struct mock_qp *qp, struct mock_qp *to, const st
 static enum ibv_wc_status try_work(struct mock_qp *qp, struct mock_work *work)
 {
 	struct mock_qp *to = other_side(qp);
-	int waits_for_place = to && work->wr.opcode != IBV_WR_RDMA_WRITE && !has_place(to);
+	int needs_place = work->wr.opcode != IBV_WR_RDMA_WRITE && work->wr.opcode != IBV_WR_RDMA_READ;
+	int waits_for_place = to && needs_place && !has_place(to);
 
 	if (work->fails)
 		return work->fails;

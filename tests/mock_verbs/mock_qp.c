@@ -65,7 +65,7 @@ struct ibv_srq *ibv_create_srq(struct ibv_pd *pd, struct ibv_srq_init_attr *attr
 	srq->ibv.pd = pd;
 	srq->queue.most = attr->attr.max_wr;
 	srq->queue.recvs = calloc(srq->queue.most, sizeof(*srq->queue.recvs));
-	mock_script()->srqs++;
+	mock_count(&mock_script()->srqs, 1);
 	return &srq->ibv;
 }
 
@@ -77,7 +77,7 @@ int ibv_destroy_srq(struct ibv_srq *ibv)
 		return EBUSY;
 	free(srq->queue.recvs);
 	free(srq);
-	mock_script()->srqs--;
+	mock_count(&mock_script()->srqs, -1);
 	return 0;
 }
 
@@ -114,7 +114,7 @@ struct ibv_qp *ibv_create_qp(struct ibv_pd *pd, struct ibv_qp_init_attr *attr)
 	qp->ibv.qp_num = last_number++;
 	qp->next = all_qps;
 	all_qps = qp;
-	mock_script()->qps++;
+	mock_count(&mock_script()->qps, 1);
 	mock_unlock();
 	return &qp->ibv;
 }
@@ -162,7 +162,7 @@ int ibv_destroy_qp(struct ibv_qp *ibv)
 	if (ibv->srq)
 		((struct mock_srq *)(void *)ibv->srq)->users--;
 	drop_works(qp);
-	mock_script()->qps--;
+	mock_count(&mock_script()->qps, -1);
 	mock_unlock();
 	free(qp->queue.recvs);
 	free(qp);
@@ -324,9 +324,11 @@ static int capture(struct mock_work *work, const struct ibv_send_wr *wr, unsigne
 static void count(const struct mock_qp *qp, struct mock_work *work)
 {
 	struct mock_script *script = mock_script();
-	int writes = work->wr.opcode != IBV_WR_SEND, requests = writes && qp->ibv.srq;
+	int reads = work->wr.opcode == IBV_WR_RDMA_READ, writes = !reads && work->wr.opcode != IBV_WR_SEND;
+	int requests = writes && qp->ibv.srq;
 
-	script->sends += !writes;
+	script->sends += !writes && !reads;
+	script->reads += (unsigned)reads;
 	script->writes += work->wr.opcode == IBV_WR_RDMA_WRITE;
 	script->requests += (unsigned)requests;
 	script->immediates += work->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM && !requests;

@@ -47,12 +47,14 @@ int host_devices(const struct host_net *net, int *count);
 int host_properties(const struct host_net *net, int device, struct nccl_properties_v12 *properties);
 int host_can_merge(const struct host_net *net);
 int host_merge(const struct host_net *net, int *device, const int *members, int count);
-/* A hint before what it is about; 0 too where there is no such call. */
-int host_set_attributes(const struct host_net *net, void *context);
+/* A hint before what it is about; 0 too where there is no such call. @peers at once: -1: not known. */
+int host_set_attributes(const struct host_net *net, void *context, int peers);
 int host_listen(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_connect(const struct host_net *net, void *context, int device, void *handle, void **comm);
 int host_accept(const struct host_net *net, void *listen_comm, void **comm);
 int host_register(const struct host_net *net, void *comm, void *data, size_t size, void **memory);
+/* Of a GPU; @fd -1: without a dmabuf. */
+int host_register_gpu(const struct host_net *net, void *comm, void *data, size_t size, uint64_t offset, int fd, void **memory);
 int host_deregister(const struct host_net *net, void *comm, void *memory);
 int host_isend(const struct host_net *net, void *comm, void *data, size_t size, int tag, void *memory, void **request);
 struct host_buffers { int count; void *data[NCCL_MAX_RECVS]; size_t sizes[NCCL_MAX_RECVS]; int tags[NCCL_MAX_RECVS];
@@ -84,6 +86,8 @@ struct host_rank {
 	const struct host_options *options;
 	struct host_net net;
 	int rank, version, device, is_merged;
+	int peers;                      /* that the plugin is told of */
+	int alters;                     /* that byte of the other's handle; 0: none */
 	uint64_t seed;
 	void *context;
 	int other, report;              /* the other rank; the parent */
@@ -174,6 +178,10 @@ extern const struct host_scenario host_profiler_scenarios[], host_tuner_scenario
 extern const int host_profiler_scenario_count, host_tuner_scenario_count;
 
 void host_scenario_merge(struct host_rank *rank);
+void host_scenario_class(struct host_rank *rank);
+void host_scenario_hints(struct host_rank *rank);
+void host_scenario_kin(struct host_rank *rank);
+void host_scenario_gpu(struct host_rank *rank);
 void host_scenario_naps(struct host_rank *rank);
 void host_scenario_abort(struct host_rank *rank);
 void host_scenario_frozen(struct host_rank *rank);

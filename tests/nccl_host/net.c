@@ -216,9 +216,9 @@ int host_merge(const struct host_net *net, int *device, const int *members, int 
 	return net->version == 11 ? V(11)->make_virtual(device, &four) : V(9)->make_virtual(device, &four);
 }
 
-int host_set_attributes(const struct host_net *net, void *context)
+int host_set_attributes(const struct host_net *net, void *context, int peers)
 {
-	struct nccl_attributes one = { .send = { 1, 1, 1, 1 }, .recv = { -1, -1, -1, -1 }, .operations = 1u << 4,
+	struct nccl_attributes one = { .send = { peers, peers, 1, 1 }, .recv = { peers, -1, -1, -1 }, .operations = 1u << 4,
 		.algorithms = 1u << 1, .protocols = UINT32_MAX };
 
 	if (net->version < 11 || !V(11)->set_attributes)
@@ -262,6 +262,16 @@ int host_register(const struct host_net *net, void *comm, void *data, size_t siz
 	if (net->version <= 7)
 		return V(7)->reg_mr(comm, data, (int)size, NCCL_PTR_HOST, memory);
 	return V(8)->reg_mr(comm, data, size, NCCL_PTR_HOST, memory);
+}
+
+int host_register_gpu(const struct host_net *net, void *comm, void *data, size_t size, uint64_t offset, int fd, void **memory)
+{
+	*memory = HOST_STALE;
+	if (fd >= 0)
+		return V(8)->reg_mr_dmabuf(comm, data, size, NCCL_PTR_CUDA, offset, fd, memory);
+	if (net->version <= 7)
+		return V(7)->reg_mr(comm, data, (int)size, NCCL_PTR_CUDA, memory);
+	return V(8)->reg_mr(comm, data, size, NCCL_PTR_CUDA, memory);
 }
 
 int host_deregister(const struct host_net *net, void *comm, void *memory)

@@ -51,7 +51,12 @@ void host_log(int level, unsigned long subsystems, const char *function, int lin
 
 int host_warnings(void)
 {
-	return warnings;
+	int count;
+
+	pthread_mutex_lock(&log_lock);
+	count = warnings;
+	pthread_mutex_unlock(&log_lock);
+	return count;
 }
 
 const char *host_last_warning(void)
@@ -61,8 +66,10 @@ const char *host_last_warning(void)
 
 void host_forget_warnings(void)
 {
+	pthread_mutex_lock(&log_lock);
 	warnings = 0;
 	last_warning[0] = 0;
+	pthread_mutex_unlock(&log_lock);
 }
 
 /* ---- one rank -------------------------------------------------------------- */
@@ -217,9 +224,11 @@ void host_connect_pair(struct host_rank *rank, void *context, struct host_link *
 	void *listen;
 
 	*link = (struct host_link){ NULL, NULL };
-	host_must(rank, host_set_attributes(&rank->net, context), "setNetAttr");
+	host_must(rank, host_set_attributes(&rank->net, context, rank->peers), "setNetAttr");
 	host_must(rank, host_listen(&rank->net, context, host_device(rank), mine, &listen), "listen");
 	host_swap(rank, mine, theirs, sizeof mine);
+	if (rank->alters)
+		theirs[rank->alters]++;
 	connect_and_accept(rank, context, listen, theirs, link);
 	host_must(rank, host_close_listen(&rank->net, listen), "closeListen");
 }
@@ -284,7 +293,7 @@ static struct host_rank make_rank(const struct host_options *options, int versio
 				  const int report[2], void (*body)(struct host_rank *rank))
 {
 	return (struct host_rank){ .options = options, .version = version, .rank = number, .other = other[number],
-		.report = report[1], .device = options->devices[number], .body = body };
+		.report = report[1], .device = options->devices[number], .peers = 1, .body = body };
 }
 
 /* Both ranks in one process, for networks that end at its border. */
