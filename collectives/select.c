@@ -71,6 +71,7 @@ static const struct pipeline {
 } pipelines[] = {
 	{ SNT_ALLREDUCE, "ring", 0, 4, STEP_BYTES },
 	{ SNT_ALLREDUCE, "bidirectional", 0, 4, STEP_BYTES },
+	{ SNT_ALLREDUCE, "direct", 0, 4, STEP_BYTES },
 	{ SNT_ALLREDUCE, "hierarchical", 0, 4, RELAYED_BYTES },
 	{ SNT_ALLREDUCE, "tree", 2, 8, RELAYED_BYTES },
 	{ SNT_ALLREDUCE, "circulant", 2, 4, LEAP_BYTES },
@@ -135,7 +136,8 @@ static int try_rule(const struct rule *rule, const struct snti_question *q, stru
 		return 0;
 	a = snti_algorithm_find(rule->collective, rule->name);
 	if (!a || (a->needs_equal_blocks && q->unequal_blocks) ||
-	    (a->build == snti_allreduce_oneshot && q->size > SNTI_ONESHOT_MOST))
+	    (a->build == snti_allreduce_oneshot && q->size > SNTI_ONESHOT_MOST) ||
+	    (a->build == snti_allreduce_direct && q->size > SNTI_DIRECT_MOST))
 		return 0;
 	choice->algorithm = a;
 	default_slices(q, choice);
