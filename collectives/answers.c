@@ -2,6 +2,8 @@
 /* answers.c - which folds end a round together, and which messages only return what a fold has made. */
 #include "collectives/plan.h"
 
+enum { MOST_LEFT_OUT = 64 };   /* of a round's messages only so many can be left out */
+
 static uint32_t round_end(const struct snti_plan *p, uint32_t i)
 {
 	uint32_t end = i;
@@ -87,7 +89,7 @@ static void mark_answers(struct snti_plan *p, uint32_t first, uint32_t next)
 		struct snti_step *s = &p->steps[i];
 		uint32_t k = s->op == SNTI_STEP_SEND || s->joint ? find(p, i, next, end) : end;
 
-		if (k == end || (s->op == SNTI_STEP_SEND && !is_free(p, first, i, &p->steps[k])))
+		if (k == end || k - next >= MOST_LEFT_OUT || (s->op == SNTI_STEP_SEND && !is_free(p, first, i, &p->steps[k])))
 			continue;
 		s->answer = 1 + k;
 		s->number = number_of(p, k);

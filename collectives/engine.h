@@ -15,13 +15,16 @@ struct snti_act {
 	char *to;                    /* written: RECV, FOLD, COPY, MERGE */
 	const char *from;            /* read: SEND, COPY, MERGE; the operand of a FOLD */
 	size_t size;                 /* bytes */
-	struct snti_memory *memory;  /* of from, for a SEND */
+	struct snti_memory *memory;  /* of from, for a SEND; of to, for a RECV */
+	uint32_t answer, number, joint;   /* as in the step */
 };
 
 /* What all slices of one operation share. */
 struct snti_job {
 	struct snti_conn **conns;    /* by rank */
 	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
+	enum snt_type type;          /* and how that folds */
+	enum snt_fold how;
 	uint32_t width;              /* bytes of one element */
 	uint32_t around;             /* larger than the caches: results are written around them */
 	uint64_t fingerprint;
@@ -34,6 +37,9 @@ struct snti_run {
 	struct snti_xfer *xfers;     /* room for the widest round */
 	uint64_t lane;
 	uint32_t first, started, finished, end;
+	uint32_t held;               /* of a joint fold: the first step whose message is lent and not folded yet */
+	uint32_t is_received;        /* of the step that is next: its message cannot be lent and is being received */
+	uint64_t answered, leaving_out;   /* messages that need not be sent any more: of the next round, of this one */
 };
 
 void snti_run_begin(struct snti_run *run, uint64_t lane);

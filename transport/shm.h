@@ -16,7 +16,7 @@
 #include "transport/transport.h"
 
 #define SHM_MAGIC 0x6d687374u
-#define SHM_VERSION 1u
+#define SHM_VERSION 2u
 #define SHM_CELLS 64u
 #define SHM_FIRST 32u                   /* payload bytes in the line that holds the sequence number */
 #define SHM_INLINE 96u                  /* payload bytes of a cell */
@@ -37,6 +37,7 @@ enum shm_type {
 	SHM_CLEAR,      /* answer: send it through the slots */
 	SHM_DONE,       /* answer: it has been read */
 	SHM_REJECT,     /* answer: it is not what the receiver expects */
+	SHM_ANSWERED,   /* answer: it has been read, and the room that came with it is written */
 };
 
 struct shm_cell {
@@ -54,6 +55,7 @@ struct shm_way {
 	_Alignas(128) struct shm_counters counters;
 	_Alignas(128) uint64_t sleeping;        /* the receiver's: odd while it sleeps */
 	_Alignas(128) uint64_t left;            /* the sender's: what lies at its offers is no message any more */
+	_Alignas(128) uint64_t writing;         /* the receiver's: 1 while it writes into the sender's rooms */
 };
 
 struct shm_region {
@@ -62,7 +64,7 @@ struct shm_region {
 	_Alignas(4096) struct shm_way ways[2];  /* from the connector, from the acceptor; then the slots likewise */
 };
 
-struct shm_offer { uint64_t address, memory, offset; };
+struct shm_offer { uint64_t address, memory, offset, room_memory, room_offset, answer; };   /* room_memory 0: no room */
 
 /* Messages over the socket. A single byte is a wake-up. */
 enum shm_note_type { SHM_HELLO = 1, SHM_WELCOME, SHM_MEMORY, SHM_BYE };
@@ -110,15 +112,16 @@ struct shm_early {
 	int is_offer;
 };
 
-enum shm_in_state { SHM_IN_FREE, SHM_IN_WAITS, SHM_IN_CLEARED, SHM_IN_PULLED };
+enum shm_in_state { SHM_IN_FREE, SHM_IN_WAITS, SHM_IN_CLEARED, SHM_IN_PULLED, SHM_IN_LENT };
 struct shm_in {
 	struct snti_xfer *xfer;
 	enum shm_in_state state;
 	uint64_t address;               /* in the sender, for process_vm_readv */
 	const char *mapped;             /* in this process, or NULL */
+	char *room;                     /* likewise */
 };
 
-struct shm_mapping { uint64_t id; char *base; size_t size; };
+struct shm_mapping { uint64_t id; char *base; size_t size; int may_write; };
 struct shm_answer { uint32_t type, number; };
 
 struct shm_conn {
@@ -142,6 +145,8 @@ struct shm_conn {
 	struct shm_counters *own_counters;
 	uint64_t *own_sleeping, *own_left;
 	const uint64_t *peer_left;
+	uint64_t *own_writing;
+	const uint64_t *peer_writing;
 	const char *in_slots;
 
 	int work;                       /* poll has more to do here than to look for a cell */
@@ -244,6 +249,14 @@ int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number);
 int shm_piece(struct shm_conn *c, uint32_t number, uint64_t size);
 int shm_move_large(struct shm_conn *c);
 int shm_can_move(struct shm_conn *c);
+void shm_finish_in(struct shm_conn *c, uint32_t number, uint32_t type);
+int shm_was_abandoned(const struct shm_conn *c);
+
+/* shm_lend.c */
+int shm_borrow(struct snti_conn *conn, struct snti_xfer *xfer);
+int shm_put(struct snti_conn *conn, const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size);
+int shm_give_back(struct snti_conn *conn, struct snti_xfer *xfer, int answered);
+void shm_leave_offers(struct shm_conn *c);
 
 /* shm_early.c */
 int shm_early_init(struct shm_conn *c);
@@ -272,6 +285,7 @@ void shm_region_drop(struct shm_conn *c);
 uint64_t shm_announce(struct shm_conn *c, const struct snti_memory *memory);
 int shm_learn(struct shm_conn *c, const struct shm_note *note, int fd);
 const char *shm_mapped(const struct shm_conn *c, const struct shm_offer *offer, uint64_t size);
+char *shm_room(struct shm_conn *c, const struct shm_offer *offer, uint64_t size);
 void shm_probe(struct shm_conn *c);
 int shm_sealed_size(int fd, uint64_t *size);
 
