@@ -5,14 +5,11 @@
 #include "base/log.h"
 #include "collectives/plan.h"
 
-enum { BLOCK = 8 << 10 };   /* bytes that stay in the first cache between the fold and the stores of its result */
-
-/* Messages that are lent, and how to fold them. */
+/* Messages that are lent, how to fold them, and who has room for the answer. */
 struct held {
 	struct snti_run *run;
 	const struct snti_job *job;
-	uint32_t count, rooms;
-	const void *sources[SNTI_FOLD_MOST];
+	struct snti_fold_spread spread;
 	uint32_t with_room[SNTI_FOLD_MOST];         /* steps */
 };
 
@@ -32,53 +29,38 @@ void snti_join_offer_room(const struct snti_run *run, const struct snti_act *act
 	xfer->answer = act->number;
 }
 
-static void fold(const struct held *h, char *dst, size_t at, size_t size)
+/* All rooms are free to be written while this rank writes there; and then not any more. */
+static int write_rooms(const struct held *h, int begins)
 {
-	const struct snti_act *act = &h->run->acts[h->run->held];
-	const char *mine = (const char *)h->sources[0] + at, *theirs = (const char *)h->sources[1] + at;
-	const void *sources[SNTI_FOLD_MOST];
-	size_t count = size / h->job->width;
-
-	if (h->count == 1) {
-		h->job->fold(dst, act->left ? theirs : mine, act->left ? mine : theirs, count);
-		return;
-	}
-	for (uint32_t i = 0; i <= h->count; i++)
-		sources[i] = (const char *)h->sources[i] + at;
-	snti_fold_many(h->job->type, h->job->how, dst, sources, h->count + 1, count);
-}
-
-static int put(const struct held *h, size_t at, const char *bytes, size_t size)
-{
-	for (uint32_t i = 0; i < h->rooms; i++) {
-		struct snti_conn *conn = h->job->conns[h->run->acts[h->with_room[i]].peer];
-		int status = conn->ops->put(conn, xfer_of(h->run, h->with_room[i]), at, bytes, size);
-
-		if (status)
-			return status;
-	}
-	return 0;
-}
-
-/* What others get leaves a block at a time, as long as it is in the first cache; the own result with it where the
- * caches would not keep it anyway. */
-static int fold_and_put(const struct held *h, char *to, size_t size)
-{
-	_Alignas(64) char block[BLOCK];
 	int status = 0;
 
-	if (!h->rooms)
-		fold(h, to, 0, size);
-	for (size_t at = 0; h->rooms && at < size && !status; at += BLOCK) {
-		size_t part = size - at < BLOCK ? size - at : BLOCK;
-		char *dst = h->job->around ? block : to + at;
+	for (uint32_t i = 0; i < h->spread.places - 1 && !status; i++) {
+		struct snti_conn *conn = h->job->conns[h->run->acts[h->with_room[i]].peer];
 
-		fold(h, dst, at, part);
-		status = put(h, at, dst, part);
-		if (h->job->around)
-			snti_copy_around(to + at, dst, part);
+		status = conn->ops->write(conn, begins);
 	}
 	return status;
+}
+
+/* The sum goes to all rooms as it is made, and past the caches to the own place, too, where they would not keep it. */
+static int fold_all(struct held *h, const struct snti_act *act)
+{
+	struct snti_fold_spread *f = &h->spread;
+	size_t count = act->size / h->job->width;
+	int status;
+
+	if (f->places == 1 && f->number == 2) {
+		h->job->fold(act->to, f->sources[0], f->sources[1], count);
+		return 0;
+	}
+	if (f->places == 1) {
+		snti_fold_many(f->type, f->fold, act->to, f->sources, f->number, count);
+		return 0;
+	}
+	status = write_rooms(h, 1);
+	if (!status)
+		snti_fold_spread(f, count);
+	return status ? status : write_rooms(h, 0);
 }
 
 static int give_back(const struct held *h, uint32_t end)
@@ -89,7 +71,7 @@ static int give_back(const struct held *h, uint32_t end)
 
 	for (uint32_t i = run->held; i < run->started && !status; i++) {
 		struct snti_conn *conn = h->job->conns[run->acts[i].peer];
-		int has_answer = answered < h->rooms && h->with_room[answered] == i;
+		int has_answer = answered < h->spread.places - 1 && h->with_room[answered] == i;
 
 		if (has_answer) {
 			run->answered |= (uint64_t)1 << (run->acts[i].answer - 1 - end);
@@ -105,22 +87,31 @@ static int give_back(const struct held *h, uint32_t end)
 static int fold_held(struct snti_run *run, const struct snti_job *job, uint32_t end)
 {
 	struct held h = { .run = run, .job = job };
+	struct snti_fold_spread *f = &h.spread;
 	const struct snti_act *first = &run->acts[run->held];
 	int begins = run->held == run->first || !first[-1].joint, status;
 
 	if (run->held == run->started)
 		return 0;
-	h.sources[0] = begins ? first->from : first->to;
+	*f = (struct snti_fold_spread){ .type = job->type, .fold = job->how, .number = 1, .places = 1, .kept = !job->around };
+	f->sources[0] = begins ? first->from : first->to;
+	f->to[0] = first->to;
 	for (uint32_t i = run->held; i < run->started; i++) {
 		const struct snti_xfer *xfer = xfer_of(run, i);
 
 		if (xfer->status < 0)
 			return xfer->status;
-		h.sources[++h.count] = xfer->lent;
-		if (run->started == end && run->acts[i].answer && xfer->has_room && xfer->answer == run->acts[i].number)
-			h.with_room[h.rooms++] = i;
+		f->sources[f->number++] = xfer->lent;
+		if (run->started != end || !run->acts[i].answer || !xfer->room || xfer->answer != run->acts[i].number)
+			continue;
+		h.with_room[f->places - 1] = i;
+		f->to[f->places++] = xfer->room;
 	}
-	status = fold_and_put(&h, first->to, first->size);
+	if (first->left) {      /* then it is alone */
+		f->sources[1] = f->sources[0];
+		f->sources[0] = xfer_of(run, run->held)->lent;
+	}
+	status = fold_all(&h, first);
 	return status ? status : give_back(&h, end);
 }
 

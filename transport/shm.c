@@ -283,7 +283,7 @@ const struct snti_transport snti_shm_transport = {
 	.send = shm_send,
 	.recv = shm_recv,
 	.borrow = shm_borrow,
-	.put = shm_put,
+	.write = shm_write,
 	.give_back = shm_give_back,
 	.flush = flush,
 };

@@ -254,7 +254,7 @@ int shm_was_abandoned(const struct shm_conn *c);
 
 /* shm_lend.c */
 int shm_borrow(struct snti_conn *conn, struct snti_xfer *xfer);
-int shm_put(struct snti_conn *conn, const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size);
+int shm_write(struct snti_conn *conn, int begins);
 int shm_give_back(struct snti_conn *conn, struct snti_xfer *xfer, int answered);
 void shm_leave_offers(struct shm_conn *c);
 

@@ -49,7 +49,7 @@ int shm_borrow(struct snti_conn *conn, struct snti_xfer *xfer)
 		return SNTI_UNLENT;
 	*in = (struct shm_in){ .xfer = xfer, .state = SHM_IN_LENT, .mapped = xfer->lent };
 	in->room = early->offer.room_memory ? shm_room(c, &early->offer, xfer->size) : NULL;
-	xfer->has_room = in->room != NULL;
+	xfer->room = in->room;
 	xfer->answer = (uint32_t)early->offer.answer;
 	xfer->number = early->number;
 	xfer->status = 0;
@@ -66,21 +66,23 @@ static int gave_up(struct shm_conn *c)
 }
 
 /* Either this side sees that the peer has left, or the peer sees that this side is writing, and waits. */
-int shm_put(struct snti_conn *conn, const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size)
+int shm_write(struct snti_conn *conn, int begins)
 {
 	struct shm_conn *c = shm_conn_of(conn);
-	char *room = c->in[xfer->number].room;
-	int left;
 
-	if (c->base.status < 0 || !room)
-		return c->base.status < 0 ? c->base.status : SNT_EINVAL;
+	if (c->base.status < 0)
+		return c->base.status;
+	if (!begins) {
+		snti_stream_end();
+		shm_store(c->own_writing, 0);
+		return 0;
+	}
 	shm_store(c->own_writing, 1);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	left = shm_load(c->peer_left) != 0;
-	if (!left)
-		snti_copy_around(room + offset, bytes, size);
+	if (!shm_load(c->peer_left))
+		return 0;
 	shm_store(c->own_writing, 0);
-	return left ? gave_up(c) : 0;
+	return gave_up(c);
 }
 
 int shm_give_back(struct snti_conn *conn, struct snti_xfer *xfer, int answered)

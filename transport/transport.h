@@ -55,9 +55,8 @@ struct snti_xfer {
 	struct snti_memory *room_memory;
 	uint32_t answer;
 	uint32_t answered;              /* send, when done: the answer is in the room */
-	/* borrow: where the message lies; whether the sender has room for an answer, whose number is then in answer. */
+	/* borrow: where the message lies, and in room the sender's for the answer of that number, or NULL. */
 	const char *lent;
-	uint32_t has_room;
 
 	int status;                     /* SNT_BUSY, 0, or why it failed */
 
@@ -167,10 +166,11 @@ struct snti_transport {
 	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
 	/* Instead of recv: the message that would be received next stays where its sender has it, in memory of snt_alloc, until it is given
 	 * back. 0: lent, its status is 0 until the conn fails; SNTI_AGAIN: it has not come yet; SNTI_UNLENT: this one is
-	 * to be received; negative: the conn failed. All three or none are set. */
+	 * to be received; negative: the conn failed. write and give_back are set with it. */
 	int  (*borrow)(struct snti_conn *conn, struct snti_xfer *xfer);
-	/* Writes into the room that came with a borrowed message. 0, or the conn failed. */
-	int  (*put)(struct snti_conn *conn, const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size);
+	/* Around writes into rooms of this peer's, which take no longer than a slice needs: @begins, then 0. 0, or the conn
+	 * failed. What is streamed in between is ordered before give_back. */
+	int  (*write)(struct snti_conn *conn, int begins);
 	/* The sender may have it back; @answered: all of its room is written. 0, or what was read may have been something
 	 * else, as the sender had given up. */
 	int  (*give_back)(struct snti_conn *conn, struct snti_xfer *xfer, int answered);
