@@ -29,25 +29,34 @@ void snti_join_offer_room(const struct snti_run *run, const struct snti_act *act
 	xfer->answer = act->number;
 }
 
-/* All rooms are free to be written while this rank writes there; and then not any more. */
-static int write_rooms(const struct held *h, int begins)
+static struct snti_conn *conn_of_room(const struct held *h, uint32_t i)
 {
-	int status = 0;
+	return h->job->conns[h->run->acts[h->with_room[i]].peer];
+}
 
-	for (uint32_t i = 0; i < h->spread.places - 1 && !status; i++) {
-		struct snti_conn *conn = h->job->conns[h->run->acts[h->with_room[i]].peer];
+/* Into all rooms at once, so that no reading waits for a store to be through. */
+static int spread(const struct held *h, size_t count)
+{
+	uint32_t rooms = h->spread.places - 1, begun = 0;
+	int status = 0, ended;
 
-		status = conn->ops->write(conn, begins);
+	while (begun < rooms && !status) {
+		status = conn_of_room(h, begun)->ops->write(conn_of_room(h, begun), 1);
+		begun += !status;
+	}
+	if (!status)
+		snti_fold_spread(&h->spread, count);
+	while (begun--) {
+		ended = conn_of_room(h, begun)->ops->write(conn_of_room(h, begun), 0);
+		status = status ? status : ended;
 	}
 	return status;
 }
 
-/* The sum goes to all rooms as it is made, and past the caches to the own place, too, where they would not keep it. */
 static int fold_all(struct held *h, const struct snti_act *act)
 {
 	struct snti_fold_spread *f = &h->spread;
 	size_t count = act->size / h->job->width;
-	int status;
 
 	if (f->places == 1 && f->number == 2) {
 		h->job->fold(act->to, f->sources[0], f->sources[1], count);
@@ -57,10 +66,7 @@ static int fold_all(struct held *h, const struct snti_act *act)
 		snti_fold_many(f->type, f->fold, act->to, f->sources, f->number, count);
 		return 0;
 	}
-	status = write_rooms(h, 1);
-	if (!status)
-		snti_fold_spread(f, count);
-	return status ? status : write_rooms(h, 0);
+	return spread(h, count);
 }
 
 static int give_back(const struct held *h, uint32_t end)
