@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "collectives/join.h"
+#include "collectives/joint.h"
 #include "collectives/plan.h"
 
 void snti_run_begin(struct snti_run *run, uint64_t lane)
@@ -37,7 +37,7 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->room = NULL;
 	xfer->answered = 0;
 	if (act->answer && act->memory)
-		snti_join_offer_room(run, act, xfer);
+		snti_joint_offer_room(run, act, xfer);
 	xfer->status = SNT_BUSY;
 	return snti_send(job->conns[act->peer], xfer);
 }
@@ -116,7 +116,7 @@ static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t
 	int status = 0;
 
 	if (act->joint > 1 || (act->joint && act->answer))
-		return snti_join(run, job, end);
+		return snti_joint_poll(run, job, end);
 	if (is_left_out(run))
 		xfer->status = (int)(xfer->answered = 0);
 	else

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* join.c - folds out of the senders' memory: all that is lent in one pass, into the result and into the senders' rooms. */
-#include "collectives/join.h"
+/* joint.c - folds out of the senders' memory: all that is lent in one pass, into the result and into the senders' rooms. */
+#include "collectives/joint.h"
 
 #include "base/log.h"
 #include "collectives/plan.h"
@@ -18,7 +18,7 @@ static struct snti_xfer *xfer_of(const struct snti_run *run, uint32_t i)
 	return &run->xfers[i - run->first];
 }
 
-void snti_join_offer_room(const struct snti_run *run, const struct snti_act *act, struct snti_xfer *xfer)
+void snti_joint_offer_room(const struct snti_run *run, const struct snti_act *act, struct snti_xfer *xfer)
 {
 	const struct snti_act *take = &run->acts[act->answer - 1];
 
@@ -177,7 +177,7 @@ static int take_next(struct snti_run *run, const struct snti_job *job, uint32_t 
 	return status;
 }
 
-int snti_join(struct snti_run *run, const struct snti_job *job, uint32_t end)
+int snti_joint_poll(struct snti_run *run, const struct snti_job *job, uint32_t end)
 {
 	int status = 0;
 
