@@ -15,6 +15,22 @@ void snti_run_begin(struct snti_run *run, uint64_t lane)
 	run->answered = run->leaving_out = 0;
 }
 
+void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
+{
+	struct snti_act *send = &acts[0], *recv = &acts[1], *merge = &acts[2];
+
+	if (count != 3 || send->op != SNTI_STEP_SEND || recv->op != SNTI_STEP_RECV || merge->op != SNTI_STEP_MERGE ||
+	    send->peer != recv->peer || send->memory || send->from != merge->to || recv->to != merge->from ||
+	    send->size != recv->size || send->size != merge->size || !conns[send->peer]->ops->folds_behind)
+		return;
+	send->spare = recv->spare = recv->to;
+	recv->op = SNTI_STEP_FOLD;
+	recv->left = merge->left;
+	recv->to = merge->to;
+	recv->from = merge->to;
+	merge->size = 0;
+}
+
 static void merge(const struct snti_act *act, const struct snti_job *job)
 {
 	size_t count = act->size / job->width;
@@ -33,6 +49,8 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->lane = run->lane;
 	xfer->fingerprint = job->fingerprint;
 	xfer->memory = act->memory;
+	xfer->spare = act->spare;
+	xfer->unhurried = job->pipelined || act->joint > 1;
 	xfer->fold = NULL;
 	xfer->room = NULL;
 	xfer->answered = 0;
@@ -52,6 +70,8 @@ int snti_start_receive(const struct snti_run *run, const struct snti_job *job, c
 	xfer->memory = NULL;
 	xfer->fold = act->op == SNTI_STEP_FOLD ? job->fold : NULL;
 	xfer->operand = act->from;
+	xfer->behind = act->spare ? xfer - 1 : NULL;
+	xfer->spare = act->spare;
 	xfer->width = job->width;
 	xfer->arriving_left = act->left;
 	xfer->around = job->around;
@@ -115,7 +135,7 @@ static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t
 	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
 	int status = 0;
 
-	if (act->joint > 1 || (act->joint && act->answer))
+	if (act->op == SNTI_STEP_FOLD && (act->joint > 1 || (act->joint && act->answer)))
 		return snti_joint_poll(run, job, end);
 	if (is_left_out(run))
 		xfer->status = (int)(xfer->answered = 0);

@@ -15,8 +15,9 @@ struct snti_act {
 	char *to;                    /* written: RECV, FOLD, COPY, MERGE */
 	const char *from;            /* read: SEND, COPY, MERGE; the operand of a FOLD */
 	size_t size;                 /* bytes */
-	struct snti_memory *memory;  /* of from, for a SEND; of to, for a RECV */
+	struct snti_memory *memory;  /* of from, for a SEND or a FOLD; of to, for a RECV */
 	uint32_t answer, number, joint;   /* as in the step */
+	void *spare;                 /* see snti_engine_join() */
 };
 
 /* What all slices of one operation share. */
@@ -26,6 +27,7 @@ struct snti_job {
 	enum snt_type type;          /* and how that folds */
 	enum snt_fold how;
 	uint32_t width;              /* bytes of one element */
+	uint32_t pipelined;          /* several slices are under way at once */
 	uint32_t around;             /* larger than the caches: results are written around them */
 	uint64_t fingerprint;
 };
@@ -42,6 +44,9 @@ struct snti_run {
 	uint64_t answered, leaving_out;   /* messages that need not be sent any more: of the next round, of this one */
 };
 
+/* Two ranks that exchange vectors in place receive into scratch, and merge. Where the wire can, the scratch is left out:
+ * what arrives is folded at once, behind what has been sent. The same bits, and the same messages. */
+void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns);
 void snti_run_begin(struct snti_run *run, uint64_t lane);
 /* 0 done, SNT_BUSY, or why it failed. Never blocks, allocates nothing. */
 int  snti_run_poll(struct snti_run *run, const struct snti_job *job) SNT_CHECK_RESULT;

@@ -18,6 +18,12 @@ static struct snti_xfer *xfer_of(const struct snti_run *run, uint32_t i)
 	return &run->xfers[i - run->first];
 }
 
+/* Whether the joint fold begins with step @i. */
+static int is_first(const struct snti_run *run, uint32_t i)
+{
+	return i == run->first || run->acts[i - 1].op != SNTI_STEP_FOLD || !run->acts[i - 1].joint;
+}
+
 void snti_joint_offer_room(const struct snti_run *run, const struct snti_act *act, struct snti_xfer *xfer)
 {
 	const struct snti_act *take = &run->acts[act->answer - 1];
@@ -95,7 +101,7 @@ static int fold_held(struct snti_run *run, const struct snti_job *job, uint32_t 
 	struct held h = { .run = run, .job = job };
 	struct snti_fold_spread *f = &h.spread;
 	const struct snti_act *first = &run->acts[run->held];
-	int begins = run->held == run->first || !first[-1].joint, status;
+	int begins = is_first(run, run->held), status;
 
 	if (run->held == run->started)
 		return 0;
@@ -127,7 +133,8 @@ static int borrow(const struct snti_run *run, const struct snti_job *job, const 
 	struct snti_conn *conn = job->conns[act->peer];
 	int status;
 
-	if (!conn->ops->borrow || act->size <= conn->ops->lends)
+	/* Who has it private itself gets it through the wire, as a rule, and should wait for it at once. */
+	if (!act->memory || !conn->ops->borrow || act->size <= conn->ops->lends)
 		return SNTI_UNLENT;
 	xfer->size = act->size;
 	xfer->lane = run->lane;
@@ -146,7 +153,7 @@ static int receive(struct snti_run *run, const struct snti_job *job, uint32_t en
 
 	if (status)
 		return status;
-	if (run->started > run->first && run->acts[run->started - 1].joint)
+	if (!is_first(run, run->started))
 		act.from = act.to;
 	status = snti_start_receive(run, job, &act, xfer_of(run, run->started));
 	run->is_received = !status;
@@ -181,7 +188,7 @@ int snti_joint_poll(struct snti_run *run, const struct snti_job *job, uint32_t e
 {
 	int status = 0;
 
-	if (run->held < run->started && (run->started == run->first || !run->acts[run->started - 1].joint))
+	if (is_first(run, run->started))
 		run->held = run->started;
 	while (run->started < end && !status)
 		status = take_next(run, job, end);

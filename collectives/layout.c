@@ -95,7 +95,7 @@ static struct snti_act resolve(const struct snti_layout *layout, const struct sn
 		act.to = address(layout, step->to, step->to_chunk + piece, slice);
 	if (reads)
 		act.from = address(layout, step->from, step->from_chunk + piece, slice);
-	if (step->op == SNTI_STEP_SEND)
+	if (step->op == SNTI_STEP_SEND || step->op == SNTI_STEP_FOLD)
 		act.memory = extent(layout, step->from)->memory;
 	if (step->op == SNTI_STEP_RECV)
 		act.memory = extent(layout, step->to)->memory;

@@ -159,6 +159,15 @@ static int is_fresh(struct snt_op *op)
 	return 1;
 }
 
+/* In one slice, so for good. */
+static void resolve_whole(struct snt_op *op)
+{
+	struct snti_act *acts = (struct snti_act *)op->runs[0].acts;
+
+	snti_layout_resolve(&op->layout, op->plan, 0, acts);
+	snti_engine_join(acts, op->runs[0].act_count, op->job.conns);
+}
+
 static int make_runs(struct snt_op *op)
 {
 	uint32_t acts = snti_layout_acts(&op->layout, op->plan), widest = snti_layout_widest(&op->layout, op->plan);
@@ -175,8 +184,6 @@ static int make_runs(struct snt_op *op)
 		run->xfers = calloc(widest + 1, sizeof(*run->xfers));
 		if (!room || !run->xfers)
 			return snti_fail(SNT_ENOMEM, "no memory for %u steps", acts);
-		if (op->slices == 1)
-			snti_layout_resolve(&op->layout, op->plan, 0, room);
 	}
 	return 0;
 }
@@ -223,11 +230,15 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
 				     .fold = snti_fold_function(call->type, call->fold),
 				     .type = call->type, .how = call->fold,
-				     .fingerprint = op->fingerprint, .around = is_beyond_cache(op) };
+				     .fingerprint = op->fingerprint, .around = is_beyond_cache(op),
+				     .pipelined = op->window > 1 };
 	find_memory(op);
 	status = make_tmp(op);
 	status = status ? status : make_runs(op);
-	return status ? status : connect_peers(op);
+	status = status ? status : connect_peers(op);
+	if (!status && op->slices == 1)
+		resolve_whole(op);
+	return status;
 }
 
 int snti_op_create(struct snt_team *team, const struct snt_call *given, struct snt_op **out)
@@ -310,8 +321,8 @@ static void refresh(struct snt_op *op)
 	if (is_fresh(op))
 		return;
 	find_memory(op);
-	for (uint32_t i = 0; i < op->window && op->slices == 1; i++)
-		snti_layout_resolve(&op->layout, op->plan, 0, (struct snti_act *)op->runs[i].acts);
+	if (op->slices == 1)
+		resolve_whole(op);
 }
 
 int snti_op_start(struct snt_op *op)

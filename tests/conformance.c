@@ -302,6 +302,83 @@ static void folds_land_whichever_side_arrives_left(void **state)
 			fold_once(*state, counts[i], variant & 1, variant & 2, variant & 4 ? 1 : 0);
 }
 
+/* Both sides' vectors and scratch, exchanged and folded in place. */
+struct swap {
+	float *data[2], *spare[2];
+	struct snti_xfer send[2], recv[2];
+};
+
+static float swap_value(int side, size_t i)
+{
+	return (float)((side ? 3 * i : i) % 1000);
+}
+
+static void swap_begin(struct swap *s, int side, size_t size)
+{
+	s->data[side] = malloc(size);
+	s->spare[side] = malloc(size);
+	for (size_t i = 0; i < size / 4; i++)
+		s->data[side][i] = swap_value(side, i);
+	s->send[side] = s->recv[side] = message(s->data[side], size, 3);
+	s->send[side].spare = s->recv[side].spare = s->spare[side];
+	s->recv[side].behind = &s->send[side];
+	s->recv[side].fold = subtract;
+	s->recv[side].operand = s->data[side];
+	s->recv[side].width = 4;
+}
+
+static void swap_end(struct pair *p, struct swap *s, int side)
+{
+	done(p, &s->send[side]);
+	done(p, &s->recv[side]);
+	for (size_t i = 0; i < s->recv[side].size / 4; i++)
+		if (s->data[side][i] != swap_value(side, i) - swap_value(!side, i))
+			fail_msg("side %d: element %zu of %zu is wrong", side, i, s->recv[side].size / 4);
+	free(s->data[side]);
+	free(s->spare[side]);
+}
+
+/* @turns before side 0 receives; side 1 comes later still. */
+static void swap_in_place(struct pair *p, size_t size, int turns)
+{
+	struct swap s;
+
+	for (int side = 0; side < 2; side++) {
+		swap_begin(&s, side, size);
+		do_send(p, side, &s.send[side]);
+	}
+	for (int side = 0; side < 2; side++) {
+		for (int i = 0; i < turns; i++)
+			turn(p);
+		do_recv(p, side, &s.recv[side]);
+	}
+	for (int side = 0; side < 2; side++)
+		swap_end(p, &s, side);
+}
+
+/* With a message before them that nobody takes yet, sends of side 0 have to wait while what comes is folded. */
+static void a_fold_in_place_follows_its_own_send(void **state)
+{
+	static const size_t swap_sizes[] = { 4, 96, 4096, 16384, 20000, 65536, 100000, 262144, 300000, 1 << 20, 3 << 20 };
+	unsigned char *out = filled(BEYOND, 1), *in = malloc(BEYOND);
+	struct snti_xfer waiting = message(out, BEYOND, 9), last = message(in, BEYOND, 9);
+	size_t count = sizeof swap_sizes / sizeof *swap_sizes;
+
+	if (!wire->folds_behind)
+		skip();
+	for (size_t i = 0; i < 4 * count; i++) {
+		if (i == 2 * count)
+			do_send(*state, 0, &waiting);
+		swap_in_place(*state, swap_sizes[i % count], i / count % 2 ? 5 : 0);
+	}
+	do_recv(*state, 1, &last);
+	done(*state, &last);
+	done(*state, &waiting);
+	assert_filled(in, BEYOND, 1);
+	free(out);
+	free(in);
+}
+
 /* ---- order and lanes ---------------------------------------------------- */
 
 static void stalled_lane_is_alone(void **state)
@@ -499,6 +576,7 @@ int conformance_run(const struct snti_transport *transport)
 		plain(send_before_connection_is_up_is_offered_again),
 		paired(every_size_arrives_intact),
 		paired(folds_land_whichever_side_arrives_left),
+		paired(a_fold_in_place_follows_its_own_send),
 		paired(receives_of_at_most_take_what_comes),
 		paired(stalled_lane_is_alone),
 		paired(messages_on_one_lane_keep_their_order),

@@ -267,6 +267,7 @@ static int flush(struct snti_conn *conn)
 const struct snti_transport snti_shm_transport = {
 	.name = "shm",
 	.within_host = 1,
+	.folds_behind = 1,
 	.slice = (size_t)128 << 10,     /* a window of them stays in the second-level cache */
 	.lends = SHM_PIECE_LEAST,
 	.port_size = sizeof(struct shm_port),

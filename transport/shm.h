@@ -33,7 +33,7 @@ enum shm_type {
 	SHM_EAGER = 1,  /* the message is in the cell */
 	SHM_SLOT,       /* the message is in the next slot */
 	SHM_OFFER,      /* a message waits at the sender: struct shm_offer */
-	SHM_PIECE,      /* the next piece of a message that was cleared is in the next slot */
+	SHM_PIECE,      /* the next piece of a message that was cleared, or is unasked, is in the next slot */
 	SHM_CLEAR,      /* answer: send it through the slots */
 	SHM_DONE,       /* answer: it has been read */
 	SHM_REJECT,     /* answer: it is not what the receiver expects */
@@ -64,7 +64,9 @@ struct shm_region {
 	_Alignas(4096) struct shm_way ways[2];  /* from the connector, from the acceptor; then the slots likewise */
 };
 
-struct shm_offer { uint64_t address, memory, offset, room_memory, room_offset, answer; };   /* room_memory 0: no room */
+/* @unasked: not an offer: it comes through the slots at once, in pieces of whole chunks but for the last.
+ * @room_memory: where there is room for an answer, 0: there is none. */
+struct shm_offer { uint64_t address, memory, offset, unasked, room_memory, room_offset, answer; };
 
 /* Messages over the socket. A single byte is a wake-up. */
 enum shm_note_type { SHM_HELLO = 1, SHM_WELCOME, SHM_MEMORY, SHM_BYE };
@@ -108,7 +110,8 @@ struct shm_early {
 	struct snti_link link;
 	uint64_t lane, fingerprint, size;
 	struct shm_offer offer;
-	uint32_t number, chunk;
+	uint32_t number, chunk, last;   /* the chain's first and last chunk */
+	uint64_t stored;                /* how much has come of what comes unasked */
 	int is_offer;
 };
 
@@ -119,6 +122,7 @@ struct shm_in {
 	uint64_t address;               /* in the sender, for process_vm_readv */
 	const char *mapped;             /* in this process, or NULL */
 	char *room;                     /* likewise */
+	struct shm_early *early;        /* where it is kept that comes unasked, and for which nobody waits */
 };
 
 struct shm_mapping { uint64_t id; char *base; size_t size; int may_write; };
@@ -213,6 +217,11 @@ static inline int shm_has_cell(const struct shm_conn *c)
 	return shm_load(&c->in_cells[c->received % SHM_CELLS].seq) == c->received + 1;
 }
 
+static inline int shm_has_credit(const struct shm_conn *c, size_t size)
+{
+	return c->messages < c->message_limit && c->bytes + size <= c->byte_limit;
+}
+
 void shm_wake_peer(struct shm_conn *c, uint64_t sleep);
 
 /* After anything the peer may wait for. Without a fence it can miss a peer that falls asleep
@@ -244,9 +253,11 @@ void shm_garbled(struct shm_conn *c, const char *what);
 /* shm_large.c */
 int shm_offer(struct shm_conn *c, struct snti_xfer *xfer);
 void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number, const struct shm_offer *offer);
+void shm_take_unasked(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number, uint64_t stored);
 void shm_reject(struct shm_conn *c, uint32_t number);
 int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number);
 int shm_piece(struct shm_conn *c, uint32_t number, uint64_t size);
+void shm_send_ahead(struct shm_conn *c, const struct snti_xfer *recv, size_t end);
 int shm_move_large(struct shm_conn *c);
 int shm_can_move(struct shm_conn *c);
 void shm_finish_in(struct shm_conn *c, uint32_t number, uint32_t type);
@@ -264,7 +275,8 @@ void shm_early_free(struct shm_conn *c);
 int shm_early_keep(struct shm_conn *c, const struct shm_cell *head, const char *bytes);
 int shm_early_offer(struct shm_conn *c, const struct shm_cell *head, const struct shm_offer *offer);
 struct shm_early *shm_early_find(struct shm_conn *c, uint64_t lane);
-void shm_early_land(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer);
+void shm_early_land(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer, uint64_t size);
+int shm_early_add(struct shm_conn *c, uint32_t number, const char *bytes, uint64_t size);
 void shm_early_drop(struct shm_conn *c, struct shm_early *early);
 
 /* shm_connect.c */

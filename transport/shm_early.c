@@ -14,7 +14,7 @@
 
 int shm_early_init(struct shm_conn *c)
 {
-	c->chunk_count = (uint32_t)(c->eager / SHM_CHUNK) + SHM_NUMBERS + 1;
+	c->chunk_count = (uint32_t)(c->eager / SHM_CHUNK) + SHM_NUMBERS + 1;      /* pieces are whole chunks, but for the last */
 	c->chunk_free = NONE;
 	c->chunks = malloc((size_t)c->chunk_count * SHM_CHUNK);
 	c->chunk_next = malloc(c->chunk_count * sizeof(*c->chunk_next));
@@ -74,26 +74,34 @@ static struct shm_early *take_early(struct shm_conn *c, const struct shm_cell *h
 	early->size = head->word >> 16;
 	early->number = head->word >> 8 & 0xff;
 	early->chunk = NONE;
+	early->stored = 0;
 	return early;
+}
+
+/* To the end of its chain, which holds whole chunks. */
+static int store(struct shm_conn *c, struct shm_early *early, const char *bytes, size_t size)
+{
+	for (size_t at = 0; at < size; at += SHM_CHUNK) {
+		uint32_t chunk = take_chunk(c);
+
+		if (chunk == NONE)
+			return SNT_EPROTOCOL;
+		memcpy(c->chunks + (size_t)chunk * SHM_CHUNK, bytes + at, size - at < SHM_CHUNK ? size - at : SHM_CHUNK);
+		if (early->chunk == NONE)
+			early->chunk = chunk;
+		else
+			c->chunk_next[early->last] = chunk;
+		early->last = chunk;
+		c->chunk_next[chunk] = NONE;
+	}
+	return 0;
 }
 
 int shm_early_keep(struct shm_conn *c, const struct shm_cell *head, const char *bytes)
 {
 	struct shm_early *early = take_early(c, head);
-	uint32_t *last = early ? &early->chunk : NULL;
 
-	for (size_t at = 0; early && at < early->size; at += SHM_CHUNK) {
-		size_t part = early->size - at < SHM_CHUNK ? early->size - at : SHM_CHUNK;
-		uint32_t chunk = take_chunk(c);
-
-		if (chunk == NONE)
-			return SNT_EPROTOCOL;
-		memcpy(c->chunks + (size_t)chunk * SHM_CHUNK, bytes + at, part);
-		*last = chunk;
-		last = &c->chunk_next[chunk];
-		*last = NONE;
-	}
-	if (!early)
+	if (!early || store(c, early, bytes, early->size))
 		return SNT_EPROTOCOL;
 	early->is_offer = 0;
 	snti_list_append(&c->early, &early->link);
@@ -109,6 +117,24 @@ int shm_early_offer(struct shm_conn *c, const struct shm_cell *head, const struc
 	early->is_offer = 1;
 	early->offer = *offer;
 	snti_list_append(&c->early, &early->link);
+	if (offer->unasked)
+		c->in[early->number].early = early;
+	return 0;
+}
+
+/* A piece of what comes unasked. Once it is whole it is like any other that came early. */
+int shm_early_add(struct shm_conn *c, uint32_t number, const char *bytes, uint64_t size)
+{
+	struct shm_early *early = c->in[number].early;
+	uint64_t end = early->stored + size;
+
+	if (!size || end > early->size || (size % SHM_CHUNK && end < early->size) || store(c, early, bytes, size))
+		return SNT_EPROTOCOL;
+	early->stored = end;
+	if (end == early->size) {
+		early->is_offer = 0;
+		c->in[number] = (struct shm_in){ 0 };
+	}
 	return 0;
 }
 
@@ -123,12 +149,12 @@ struct shm_early *shm_early_find(struct shm_conn *c, uint64_t lane)
 	return NULL;
 }
 
-void shm_early_land(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer)
+void shm_early_land(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer, uint64_t size)
 {
 	uint32_t chunk = early->chunk;
 
-	for (size_t at = 0; at < early->size; at += SHM_CHUNK) {
-		size_t part = early->size - at < SHM_CHUNK ? early->size - at : SHM_CHUNK;
+	for (size_t at = 0; at < size; at += SHM_CHUNK) {
+		size_t part = size - at < SHM_CHUNK ? size - at : SHM_CHUNK;
 
 		snti_land(xfer, at, c->chunks + (size_t)chunk * SHM_CHUNK, part);
 		chunk = c->chunk_next[chunk];

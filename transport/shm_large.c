@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* shm_large.c - messages beyond the credit: offered, then read from the sender or streamed through the slots. */
+/* shm_large.c - messages that do not fit a cell or a small slot: offered, then read from the sender or streamed through
+ * the slots; or streamed at once, within the credit. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/uio.h>
@@ -9,37 +10,6 @@
 #include "transport/shm.h"
 
 /* ---- the sender ----------------------------------------------------------- */
-
-/* The caller has checked that there is a cell. */
-int shm_offer(struct shm_conn *c, struct snti_xfer *xfer)
-{
-	struct shm_cell *cell = shm_next_cell(c);
-	struct shm_offer offer = { .address = (uint64_t)(uintptr_t)xfer->data };
-	uint32_t number;
-
-	if (!cell || !c->free_count)
-		return SNTI_AGAIN;
-	if (xfer->memory) {
-		offer.memory = shm_announce(c, xfer->memory);
-		offer.offset = (uint64_t)((char *)xfer->data - xfer->memory->base);
-	}
-	if (offer.memory && xfer->room) {
-		offer.room_memory = shm_announce(c, xfer->room_memory);
-		offer.room_offset = (uint64_t)((char *)xfer->room - xfer->room_memory->base);
-		offer.answer = xfer->answer;
-	}
-	number = c->free_numbers[--c->free_count];
-	c->out[number] = xfer;
-	xfer->number = number;
-	xfer->moved = xfer->acked = 0;
-	xfer->status = SNT_BUSY;
-	snti_list_init(&xfer->link);
-	cell->lane = xfer->lane;
-	cell->fingerprint = xfer->fingerprint;
-	memcpy(cell->bytes, &offer, sizeof(offer));
-	shm_put_cell(c, cell, shm_word(SHM_OFFER, number, xfer->size));
-	return 0;
-}
 
 static void finish_out(struct shm_conn *c, uint32_t number, int status)
 {
@@ -54,9 +24,10 @@ static void finish_out(struct shm_conn *c, uint32_t number, int status)
 /* Full slots, but two pieces at least to a message, so that its sender and its receiver are both busy. */
 static size_t piece_of(const struct shm_conn *c, const struct snti_xfer *xfer)
 {
-	size_t left = xfer->size - xfer->moved, part = (xfer->size / 2 + 63) & ~(size_t)63;
+	size_t left = xfer->size - xfer->moved, part = xfer->size / 2;
 
-	part = part > c->slot ? c->slot : part < c->least_piece ? c->least_piece : part;
+	part = part > c->slot ? c->slot : part < c->least_piece ? c->least_piece : part + SHM_CHUNK - 1;
+	part = part / SHM_CHUNK * SHM_CHUNK;
 	return part < left ? part : left;
 }
 
@@ -90,6 +61,67 @@ static int stream(struct shm_conn *c)
 	return moved;
 }
 
+/* From the size on from which the receiver may rather read from the sender. */
+static int may_be_read(size_t size)
+{
+	uint64_t least = snti_settings()->shm_single_copy;
+
+	return size >= (least ? least : SHM_SINGLE_COPY);
+}
+
+/* The peer has room for it even if nobody waits there. But keeping it aside costs the peer a copy, so it is done only
+ * where the way there and back does not hide behind other messages. */
+static int goes_unasked(const struct shm_conn *c, const struct snti_xfer *xfer)
+{
+	int is_hidden = xfer->unhurried || c->free_count < SHM_NUMBERS;
+
+	return !is_hidden && xfer->size && !xfer->memory && !may_be_read(xfer->size) && shm_has_credit(c, xfer->size);
+}
+
+static void go_on(struct shm_conn *c, struct snti_xfer *xfer)
+{
+	xfer->acked = 1;
+	snti_list_append(&c->streams, &xfer->link);
+	c->work = 1;
+	stream(c);
+}
+
+/* The caller has checked that there is a cell. */
+int shm_offer(struct shm_conn *c, struct snti_xfer *xfer)
+{
+	struct shm_cell *cell = shm_next_cell(c);
+	struct shm_offer offer = { .address = xfer->spare ? 0 : (uint64_t)(uintptr_t)xfer->data, .unasked = goes_unasked(c, xfer) };
+	uint32_t number;
+
+	if (!cell || !c->free_count)
+		return SNTI_AGAIN;
+	if (xfer->memory) {
+		offer.memory = shm_announce(c, xfer->memory);
+		offer.offset = (uint64_t)((char *)xfer->data - xfer->memory->base);
+	}
+	if (offer.memory && xfer->room) {
+		offer.room_memory = shm_announce(c, xfer->room_memory);
+		offer.room_offset = (uint64_t)((char *)xfer->room - xfer->room_memory->base);
+		offer.answer = xfer->answer;
+	}
+	number = c->free_numbers[--c->free_count];
+	c->out[number] = xfer;
+	xfer->number = number;
+	xfer->moved = xfer->acked = 0;
+	xfer->status = SNT_BUSY;
+	snti_list_init(&xfer->link);
+	cell->lane = xfer->lane;
+	cell->fingerprint = xfer->fingerprint;
+	memcpy(cell->bytes, &offer, sizeof(offer));
+	shm_put_cell(c, cell, shm_word(SHM_OFFER, number, xfer->size));
+	if (offer.unasked) {
+		c->messages++;
+		c->bytes += xfer->size;
+		go_on(c, xfer);
+	}
+	return 0;
+}
+
 /* An answer to an offer has come. Not 0: to none. */
 int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number)
 {
@@ -98,10 +130,7 @@ int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number)
 	if (!xfer || xfer->acked || type < SHM_CLEAR || type > SHM_ANSWERED || (type == SHM_ANSWERED && !xfer->room))
 		return SNT_EPROTOCOL;
 	if (type == SHM_CLEAR) {
-		xfer->acked = 1;
-		snti_list_append(&c->streams, &xfer->link);
-		c->work = 1;
-		stream(c);
+		go_on(c, xfer);
 	} else if (type == SHM_DONE || type == SHM_ANSWERED) {
 		xfer->answered = type == SHM_ANSWERED;
 		finish_out(c, number, 0);
@@ -110,6 +139,15 @@ int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number)
 						c->base.peer, xfer->size, (unsigned long long)xfer->fingerprint));
 	}
 	return 0;
+}
+
+/* A fold in place wants to write the first @end bytes: better they are sent than kept aside. */
+void shm_send_ahead(struct shm_conn *c, const struct snti_xfer *recv, size_t end)
+{
+	struct snti_xfer *send = recv->behind;
+
+	while (send->status == SNT_BUSY && send->acked && send->moved < end && stream_piece(c, send))
+		;
 }
 
 /* ---- the receiver --------------------------------------------------------- */
@@ -165,11 +203,18 @@ void shm_finish_in(struct shm_conn *c, uint32_t number, uint32_t type)
 
 static int worth_reading(const struct shm_conn *c, size_t size)
 {
-	uint64_t least = snti_settings()->shm_single_copy;
-
-	if (!least && shm_port_of(c->base.port)->single_copy < 0)
+	if (!snti_settings()->shm_single_copy && shm_port_of(c->base.port)->single_copy < 0)
 		return 0;
-	return c->readable && size >= (least ? least : SHM_SINGLE_COPY);
+	return c->readable && may_be_read(size);
+}
+
+/* The first @stored bytes are in place, the others are on their way. */
+void shm_take_unasked(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number, uint64_t stored)
+{
+	c->in[number] = (struct shm_in){ .xfer = xfer, .state = SHM_IN_CLEARED };
+	xfer->number = number;
+	xfer->moved = stored;
+	xfer->acked = 0;
 }
 
 void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number, const struct shm_offer *offer)
@@ -189,7 +234,7 @@ void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number,
 	xfer->moved = xfer->acked = 0;
 	if (!xfer->size) {
 		shm_finish_in(c, number, SHM_DONE);
-	} else if (in->mapped || worth_reading(c, xfer->size)) {
+	} else if (in->mapped || (in->address && worth_reading(c, xfer->size))) {
 		in->state = SHM_IN_PULLED;
 		snti_list_append(&c->pulls, &xfer->link);
 		c->work = 1;

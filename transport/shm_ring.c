@@ -69,11 +69,6 @@ void shm_put_slot(struct shm_conn *c, const char *bytes, size_t size)
 	memcpy(c->out_slots + c->slots_sent++ % c->slots * c->slot, bytes, size);
 }
 
-static inline int has_credit(const struct shm_conn *c, size_t size)
-{
-	return c->messages < c->message_limit && c->bytes + size <= c->byte_limit;
-}
-
 static int send_eager_slot(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	struct shm_cell *cell = &c->out_cells[c->sent % SHM_CELLS];
@@ -94,11 +89,11 @@ static int send_slow(struct shm_conn *c, struct snti_xfer *xfer)
 		return c->base.status == SNT_BUSY ? SNTI_AGAIN : c->base.status;
 	if (c->gone)
 		return c->gone;
-	if ((c->sent >= c->cell_limit || !has_credit(c, xfer->size) || c->slots_sent >= c->slot_limit) && shm_refresh(c))
+	if ((c->sent >= c->cell_limit || !shm_has_credit(c, xfer->size) || c->slots_sent >= c->slot_limit) && shm_refresh(c))
 		return c->base.status;
 	if (c->sent >= c->cell_limit)
 		return SNTI_AGAIN;
-	if (xfer->size > c->least_piece || !has_credit(c, xfer->size))
+	if (xfer->size > c->least_piece || !shm_has_credit(c, xfer->size))
 		return shm_offer(c, xfer);
 	if (xfer->size <= SHM_INLINE) {
 		put_inline(c, xfer);
@@ -116,7 +111,7 @@ int shm_send(struct snti_conn *conn, struct snti_xfer *xfer)
 {
 	struct shm_conn *c = shm_conn_of(conn);
 
-	if (__builtin_expect(xfer->size <= SHM_INLINE && c->sent < c->cell_limit && has_credit(c, xfer->size), 1)) {
+	if (__builtin_expect(xfer->size <= SHM_INLINE && c->sent < c->cell_limit && shm_has_credit(c, xfer->size), 1)) {
 		put_inline(c, xfer);
 		xfer->status = 0;
 		return 0;
@@ -204,13 +199,23 @@ static void take_eager(struct shm_conn *c, const struct shm_cell *head, const ch
 }
 
 static void match_offer(struct shm_conn *c, struct snti_xfer *xfer, const struct shm_cell *head,
-			const struct shm_offer *offer)
+			const struct shm_offer *offer, uint64_t stored)
 {
 	uint32_t number = head->word >> 8 & 0xff;
 
 	snti_list_remove(&xfer->link);
 	if (!differs(xfer, head)) {
-		shm_take_offer(c, xfer, number, offer);
+		if (offer->unasked) {
+			matched(c, head->word >> 16);
+			shm_take_unasked(c, xfer, number, stored);
+		} else {
+			shm_take_offer(c, xfer, number, offer);
+		}
+		return;
+	}
+	if (offer->unasked) {   /* its sender may be through with it */
+		xfer->status = mismatch(c, xfer, head->word >> 16, head->fingerprint);
+		shm_fail(c, xfer->status);
 		return;
 	}
 	xfer->status = mismatch(c, xfer, head->word >> 16, head->fingerprint);
@@ -231,7 +236,7 @@ static void take_offer_cell(struct shm_conn *c, const struct shm_cell *head, con
 	memcpy(&offer, bytes, sizeof(offer));
 	xfer = find_posted(c, head->lane);
 	if (xfer)
-		match_offer(c, xfer, head, &offer);
+		match_offer(c, xfer, head, &offer, 0);
 	else if (shm_early_offer(c, head, &offer))
 		shm_garbled(c, "more offers than allowed");
 }
@@ -239,6 +244,29 @@ static void take_offer_cell(struct shm_conn *c, const struct shm_cell *head, con
 static const char *next_in_slot(struct shm_conn *c)
 {
 	return c->in_slots + c->done.slots % c->slots * c->slot;
+}
+
+static void take_piece(struct shm_conn *c, uint32_t number, uint64_t size)
+{
+	struct snti_xfer *xfer = c->in[number].xfer;
+
+	if (c->in[number].early) {
+		if (shm_early_add(c, number, next_in_slot(c), size))
+			shm_garbled(c, "more of a message than was announced");
+	} else if (shm_piece(c, number, size)) {
+		shm_garbled(c, "a piece of no message");
+	} else {
+		if (xfer->fold && xfer->behind)
+			shm_send_ahead(c, xfer, xfer->moved + size);
+		if (c->base.status < 0)
+			return;
+		snti_land(xfer, xfer->moved, next_in_slot(c), size);
+		xfer->moved += size;
+		if (xfer->moved < xfer->size)
+			return;
+		c->in[number] = (struct shm_in){ 0 };
+		xfer->status = 0;
+	}
 }
 
 static void take_slot(struct shm_conn *c, const struct shm_cell *head)
@@ -250,25 +278,9 @@ static void take_slot(struct shm_conn *c, const struct shm_cell *head)
 		shm_garbled(c, "a piece is larger than a slot");
 	else if (type == SHM_SLOT)
 		take_eager(c, head, next_in_slot(c));
-	else if (shm_piece(c, number, size))
-		shm_garbled(c, "a piece of no message");
 	else
-		snti_land(c->in[number].xfer, c->in[number].xfer->moved, next_in_slot(c), size);
+		take_piece(c, number, size);
 	c->done.slots++;
-}
-
-static void take_piece_end(struct shm_conn *c, uint32_t number, uint64_t size)
-{
-	struct snti_xfer *xfer = c->in[number].xfer;
-
-	if (c->base.status < 0 || !xfer)
-		return;
-	xfer->moved += size;
-	if (xfer->moved == xfer->size) {
-		c->in[number].xfer = NULL;
-		c->in[number].state = SHM_IN_FREE;
-		xfer->status = 0;
-	}
 }
 
 static void take_cell(struct shm_conn *c, const struct shm_cell *cell)
@@ -284,11 +296,8 @@ static void take_cell(struct shm_conn *c, const struct shm_cell *cell)
 	number = head.word >> 8 & 0xff;
 	if (type == SHM_EAGER && head.word >> 16 <= SHM_INLINE) {
 		take_eager(c, &head, (const char *)cell->bytes);
-	} else if (type == SHM_SLOT) {
+	} else if (type == SHM_SLOT || type == SHM_PIECE) {
 		take_slot(c, &head);
-	} else if (type == SHM_PIECE) {
-		take_slot(c, &head);
-		take_piece_end(c, number, head.word >> 16);
 	} else if (type == SHM_OFFER) {
 		take_offer_cell(c, &head, cell->bytes);
 	} else if (shm_answered(c, type, number)) {
@@ -298,28 +307,51 @@ static void take_cell(struct shm_conn *c, const struct shm_cell *cell)
 		consume(c);
 }
 
+/* Long enough that keeping it aside costs, and nobody waits for it: after what has just come somebody may, in a moment. */
+static int is_too_early(struct shm_conn *c, const struct shm_cell *cell)
+{
+	uint32_t type = __atomic_load_n(&cell->word, __ATOMIC_RELAXED) & 0xff;
+
+	return (type == SHM_SLOT || type == SHM_OFFER) && !find_posted(c, __atomic_load_n(&cell->lane, __ATOMIC_RELAXED));
+}
+
 /* Takes what has come, at most a ring full. How many cells. */
 int shm_drain(struct shm_conn *c)
 {
 	int taken = 0;
 
 	while (taken < (int)SHM_CELLS && c->base.status == 0 && shm_has_cell(c)) {
-		take_cell(c, &c->in_cells[c->received % SHM_CELLS]);
+		const struct shm_cell *cell = &c->in_cells[c->received % SHM_CELLS];
+
+		if (taken && is_too_early(c, cell))
+			break;
+		take_cell(c, cell);
 		taken++;
 	}
 	return taken;
+}
+
+/* What has come of it already lands now. */
+static void recv_offered(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer, const struct shm_cell *head)
+{
+	struct shm_offer offer = early->offer;
+	uint64_t stored = early->stored;
+
+	if (stored && !differs(xfer, head))
+		shm_early_land(c, early, xfer, stored);
+	c->in[early->number].early = NULL;
+	shm_early_drop(c, early);
+	match_offer(c, xfer, head, &offer, stored);
 }
 
 static int recv_early(struct shm_conn *c, struct shm_early *early, struct snti_xfer *xfer)
 {
 	struct shm_cell head = { .word = shm_word(0, early->number, early->size), .lane = early->lane,
 				 .fingerprint = early->fingerprint };
-	struct shm_offer offer = early->offer;
 
 	snti_list_init(&xfer->link);
 	if (early->is_offer) {
-		shm_early_drop(c, early);
-		match_offer(c, xfer, &head, &offer);
+		recv_offered(c, early, xfer, &head);
 		return 0;
 	}
 	if (differs(xfer, &head)) {
@@ -327,7 +359,7 @@ static int recv_early(struct shm_conn *c, struct shm_early *early, struct snti_x
 		shm_fail(c, xfer->status);
 		return 0;
 	}
-	shm_early_land(c, early, xfer);
+	shm_early_land(c, early, xfer, early->size);
 	matched(c, early->size);
 	shm_early_drop(c, early);
 	maybe_publish(c);

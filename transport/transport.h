@@ -39,6 +39,12 @@ struct snti_xfer {
 	size_t size;                    /* bytes; both sides must name the same, but for at_most */
 	uint64_t lane;
 	uint64_t fingerprint;           /* of the call; the two sides must agree */
+	/* recv with fold, in place, on a conn that folds_behind: the send before it on the conn, which has the same data.
+	 * What it has not read yet when bytes arrive goes to @spare, as large, and is read there. For a send, spare
+	 * says that this may happen. */
+	struct snti_xfer *behind;
+	void *spare;
+	uint32_t unhurried;             /* send: others are under way beside it, so that its latency does not show */
 	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; both: if a GPU's; else NULL */
 	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
 	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with
@@ -116,6 +122,7 @@ struct snti_transport {
 	int within_host;                /* reaches ranks of the same host only */
 	size_t slice;                   /* bytes of a message from which longer ones move no faster: pipelines cut to it */
 	size_t lends;                   /* longer messages may be lent: see borrow */
+	int folds_behind;               /* moved says how much of a send it has read, and data may change for the rest */
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
 	/* Whether what it loads at run time is there: 0 and which version in @text, or SNT_EUNSUPPORTED and what is
@@ -231,12 +238,25 @@ static inline int snti_recv(struct snti_conn *conn, struct snti_xfer *xfer)
 	return conn->ops->recv(conn, xfer);
 }
 
+/* For transports: @recv is about to write the first @end bytes of what its send before may still have to read. */
+static inline void snti_make_way(const struct snti_xfer *recv, size_t end)
+{
+	struct snti_xfer *send = recv->behind;
+
+	if (send->status != SNT_BUSY || send->moved >= end || send->data == recv->spare)
+		return;
+	__builtin_memcpy((char *)recv->spare + send->moved, (char *)send->data + send->moved, send->size - send->moved);
+	send->data = recv->spare;
+}
+
 /* A piece of a message has arrived: bytes [offset, offset + size) are at @bytes, all whole elements. */
 static inline void snti_land(const struct snti_xfer *xfer, size_t offset, const void *bytes, size_t size)
 {
 	char *dst = (char *)xfer->data + offset;
 	const char *operand = xfer->fold ? (const char *)xfer->operand + offset : NULL;
 
+	if (xfer->fold && xfer->behind)
+		snti_make_way(xfer, offset + size);
 	if (!xfer->fold && xfer->around)
 		snti_copy_around(dst, bytes, size);
 	else if (!xfer->fold)

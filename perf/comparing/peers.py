@@ -93,11 +93,12 @@ PEERS = {peer.name: peer for peer in (
 
 
 def limits(scenario, in_place):
-    """The bounds that can be taken in this scenario; the least of them is the machine's limit."""
+    """The bounds that can be taken in this scenario; the least of them is the machine's limit, that of
+    vectors which nobody else can map apart."""
     if scenario.wire == "tcp":
         variants = ["tcp"]
     elif scenario.ranks == 2:
-        variants = ["halves", "halves-streaming"] + ([] if in_place else ["reads"])
+        variants = ["halves", "halves-streaming", "copied"] + ([] if in_place else ["reads"])
     else:
         variants = []
     return [Peer(f"limit-{variant}", f"limit ({variant})", ["limits.c"], "cc", {"gcc": "cc"},

@@ -34,24 +34,25 @@ def title_lines(collective, options, facts):
             f"float32 sum, {how(options)}, rounds in turns: {facts['rounds']}")
 
 
-def cells(one, names, has_limit):
+def cells(one, names, bounds):
     left = [str(one.bytes)] + [us(one.us.get(name)) for name in names]
-    best = [one.best or "-", ratio(one.ratio)]
-    return left + best + ([us(one.limit_us), per_cent(one.share)] if has_limit else []) + [cores(one)]
+    limit = [us(one.limit_us), per_cent(one.share)] if "limit" in bounds else []
+    copied = [us(one.copied_us), per_cent(one.copied_share)] if "copied" in bounds else []
+    return left + [one.best or "-", ratio(one.ratio)] + limit + copied + [cores(one)]
 
 
-def foot(own, names, has_limit):
+def foot(own, names, bounds):
     mean = rows_.means(own)
     middle = [ratio(mean["peers"].get(name)) if name != "sennit" else "" for name in names]
-    limit = ["", per_cent(mean["limit"])] if has_limit else []
-    return ["mean ratio"] + middle + ["", ratio(mean["best"])] + limit + [""]
+    shares = [cell for bound in bounds for cell in ("", per_cent(mean[bound]))]
+    return ["mean ratio"] + middle + ["", ratio(mean["best"])] + shares + [""]
 
 
 def table(own, names):
-    has_limit = any(one.limit_us for one in own)
+    bounds = [bound for bound in ("limit", "copied") if any(getattr(one, f"{bound}_us") for one in own)]
     head = ["bytes"] + [f"{name} us" for name in names] + ["best", "best/ours"]
-    head += (["limit us", "of limit"] if has_limit else []) + ["cores"]
-    body = [head] + [cells(one, names, has_limit) for one in own] + [foot(own, names, has_limit)]
+    head += [cell for bound in bounds for cell in (f"{bound} us", f"of {bound}")] + ["cores"]
+    body = [head] + [cells(one, names, bounds) for one in own] + [foot(own, names, bounds)]
     widths = [max(len(line[column]) for line in body) for column in range(len(head))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)) for line in body]
 
@@ -86,7 +87,7 @@ def write_csv(path, names, summary):
     with open(path, "w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
         out.writerow(["collective", "bytes", *(f"{name}_us" for name in names), "best", "best_over_ours",
-                      "limit_us", "share_of_limit", "placement", "near_ns"])
+                      "limit_us", "share_of_limit", "copied_us", "share_of_copied", "placement", "near_ns"])
         for one in summary:
             out.writerow([one.collective, one.bytes, *(one.us.get(name) for name in names), one.best,
-                          one.ratio, one.limit_us, one.share, one.placement, one.near_ns])
+                          one.ratio, one.limit_us, one.share, one.copied_us, one.copied_share, one.placement, one.near_ns])

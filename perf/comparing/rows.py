@@ -10,9 +10,10 @@ import statistics
 
 FAR = 2.2        # times the least latency between the cores that was seen in this run
 FAR_NS = 160     # far in any case
+COPIED = "limit-copied"  # the bound of private vectors; the others are of vectors that all map
 SHARED = 6.0     # per cent of the machine that something else used
 
-Line = collections.namedtuple("Line", "collective bytes us limit_us best ratio share placement near_ns")
+Line = collections.namedtuple("Line", "collective bytes us limit_us copied_us best ratio share copied_share placement near_ns")
 
 
 def grouped(things, key):
@@ -65,9 +66,9 @@ def median_us(rows):
     return statistics.median(row["median_us"] for row in rows)
 
 
-def limit_us(rows, placement):
+def limit_us(rows, placement, copied):
     """The least of the machine's bounds, each the median over its rounds."""
-    groups = by_peer(rows, ("limit",))
+    groups = {peer: own for peer, own in by_peer(rows, ("limit",)).items() if (peer == COPIED) == copied}
     if placement != "mixed":
         groups = {peer: [row for row in own if row["placement"] == placement]
                   for peer, own in groups.items()}
@@ -78,13 +79,13 @@ def limit_us(rows, placement):
 def line(collective, size, rows):
     placement, chosen = choose(by_peer(rows, ("ours", "peer")))
     us = {peer: median_us(own) for peer, own in chosen.items()}
-    limit = limit_us(rows, placement)
+    limit, copied = limit_us(rows, placement, False), limit_us(rows, placement, True)
     ours = us.get("sennit")
     others = {peer: time for peer, time in us.items() if peer != "sennit"}
     best = min(others, key=others.get) if others else None
     near = [latency(row) for own in chosen.values() for row in own if latency(row) > 0]
-    return Line(collective, size, us, limit, best, others[best] / ours if best and ours else None,
-                limit / ours if limit and ours else None, placement if near else "unknown",
+    return Line(collective, size, us, limit, copied, best, others[best] / ours if best and ours else None,
+                limit / ours if limit and ours else None, copied / ours if copied and ours else None, placement if near else "unknown",
                 statistics.median(near) if near else None)
 
 
@@ -111,7 +112,8 @@ def means(own):
         peers[peer] = mean_ratio(one.us[peer] / one.us["sennit"] for one in own
                                  if peer in one.us and "sennit" in one.us)
     return {"peers": peers, "best": mean_ratio(one.ratio for one in own),
-            "limit": mean_ratio(one.share for one in own)}
+            "limit": mean_ratio(one.share for one in own),
+            "copied": mean_ratio(one.copied_share for one in own)}
 
 
 def by_collective(summary):
