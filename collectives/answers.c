@@ -77,8 +77,6 @@ static void mark_joint(struct snti_plan *p, uint32_t first, uint32_t end)
 		return;
 	while (i > first && snti_is_joint(&p->steps[i - 1], &p->steps[end - 1]))
 		i--;
-	for (uint32_t k = first; k < i; k++)
-		p->steps[k].joint = p->steps[k].op == SNTI_STEP_SEND ? end - i : 0;
 	for (; i < end; i++)
 		p->steps[i].joint = end - i;
 }
@@ -89,7 +87,7 @@ static void mark_answers(struct snti_plan *p, uint32_t first, uint32_t next)
 
 	for (uint32_t i = first; i < next; i++) {
 		struct snti_step *s = &p->steps[i];
-		uint32_t k = s->op == SNTI_STEP_SEND || (s->op == SNTI_STEP_FOLD && s->joint) ? find(p, i, next, end) : end;
+		uint32_t k = s->op == SNTI_STEP_SEND || s->joint ? find(p, i, next, end) : end;
 
 		if (k == end || k - next >= MOST_LEFT_OUT || (s->op == SNTI_STEP_SEND && !is_free(p, first, i, &p->steps[k])))
 			continue;

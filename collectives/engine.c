@@ -50,7 +50,7 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->fingerprint = job->fingerprint;
 	xfer->memory = act->memory;
 	xfer->spare = act->spare;
-	xfer->unhurried = job->pipelined || act->joint > 1;
+	xfer->unhurried = job->pipelined;
 	xfer->fold = NULL;
 	xfer->room = NULL;
 	xfer->answered = 0;
@@ -135,7 +135,7 @@ static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t
 	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
 	int status = 0;
 
-	if (act->op == SNTI_STEP_FOLD && (act->joint > 1 || (act->joint && act->answer)))
+	if (act->joint > 1 || (act->joint && act->answer))
 		return snti_joint_poll(run, job, end);
 	if (is_left_out(run))
 		xfer->status = (int)(xfer->answered = 0);

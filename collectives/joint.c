@@ -21,7 +21,7 @@ static struct snti_xfer *xfer_of(const struct snti_run *run, uint32_t i)
 /* Whether the joint fold begins with step @i. */
 static int is_first(const struct snti_run *run, uint32_t i)
 {
-	return i == run->first || run->acts[i - 1].op != SNTI_STEP_FOLD || !run->acts[i - 1].joint;
+	return i == run->first || !run->acts[i - 1].joint;
 }
 
 void snti_joint_offer_room(const struct snti_run *run, const struct snti_act *act, struct snti_xfer *xfer)

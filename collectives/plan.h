@@ -51,8 +51,7 @@ struct snti_step {
 	/* By commit. SEND: 1 + the step that takes the answer to it; FOLD: 1 + the step that sends the answer; 0: none. */
 	uint32_t answer;
 	uint32_t number;            /* which message from here to peer the answer is, on both sides; from 0 on */
-	uint32_t joint;             /* FOLD that stands last in its round: how many to the round's end are one fold with it; SEND: how
-				     * many are, in its round; else 0 */
+	uint32_t joint;             /* FOLD that stands last in its round: how many to the round's end are one fold with it; else 0 */
 };
 
 /* Some ranks, in order: base, base + stride, ...; me is this rank's index among them. */

@@ -26,14 +26,15 @@ struct rule {
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 16 * KIB, "oneshot", 0, 0, ANY_WIRE },    /* as many bytes as a ring, half the rounds */
+	{ SNT_ALLREDUCE, 2, 0, 32 * KIB, "oneshot", 0, 0, ANY_WIRE },    /* as many bytes as a ring, half the rounds */
 	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, NETWORK },
 	{ SNT_ALLREDUCE, 3, 0, 1 * KIB, "oneshot", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 4, 0, 4 * KIB, "oneshot", 0, 0, SHARED },
 	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, SHARED },    /* a send over a network costs as much as a round */
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, ANY_WIRE },
-	{ SNT_ALLREDUCE, SNTI_DIRECT_MOST, 0, ANY, "direct", 0, 0, SHARED },
+	{ SNT_ALLREDUCE, 4, 128 * KIB + 1, ANY, "direct", 0, 0, SHARED },
+	{ SNT_ALLREDUCE, 8, 256 * KIB + 1, ANY, "direct", 0, 0, SHARED },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3, ANY_WIRE },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX, ANY_WIRE },

@@ -46,10 +46,13 @@ static void small_and_large_calls_get_different_algorithms(void **state)
 	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 4100, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1025, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 8, ""), "doubling");
-	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 16384, ""), "oneshot");
-	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 16388, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 32768, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 32772, ""), "ring");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 16384, ""), "doubling");
-	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 16388, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 128 << 10, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, (128 << 10) + 4, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 256 << 10, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, (256 << 10) + 4, ""), "direct");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1 << 30, ""), "direct");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 100000, ""), "circulant");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 1 << 20, ""), "ring");
@@ -85,7 +88,7 @@ static void slices_follow_the_wire(void **state)
 	assert_string_equal(choice.algorithm->name, "oneshot");
 	q.slice = 0;
 	assert_int_equal(snti_select(&q, "", &choice), 0);
-	assert_string_equal(choice.algorithm->name, "direct");
+	assert_string_equal(choice.algorithm->name, "ring");
 	q = (struct snti_question){ .collective = SNT_ALLREDUCE, .size = 4, .node_size = 1, .bytes = 8 };
 	assert_int_equal(snti_select(&q, "", &choice), 0);
 	assert_string_equal(choice.algorithm->name, "oneshot");

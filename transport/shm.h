@@ -25,6 +25,7 @@
 #define SHM_PARKED 64u
 #define SHM_CHUNK 1024u
 #define SHM_PIECE_LEAST ((uint64_t)16 << 10)  /* below, a second piece costs more than it overlaps */
+#define SHM_LEAVES 4u                   /* polls for which a message stays in its slot before it is kept aside */
 #define SHM_PULL ((size_t)256 << 10)    /* bytes pulled per poll, so that other lanes move too */
 #define SHM_SINGLE_COPY ((size_t)512 << 10)     /* a shorter message is through before a read has begun to pay */
 #define SHM_BOUNCE ((size_t)128 << 10)  /* stays in a core's L2 */
@@ -146,6 +147,8 @@ struct shm_conn {
 	struct snti_link posted, early;
 	struct shm_counters done;       /* what has been consumed and matched */
 	struct shm_counters told;       /* what of it the peer can see */
+	uint64_t left_cell;             /* has been left where it is, as nobody waits for it yet, */
+	uint32_t left_times;            /* so many times */
 	struct shm_counters *own_counters;
 	uint64_t *own_sleeping, *own_left;
 	const uint64_t *peer_left;
