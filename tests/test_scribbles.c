@@ -127,7 +127,7 @@ static uint64_t a_word(const struct duel *d, size_t size)
 	if (any(2) && d->victim->in[number].state == SHM_IN_CLEARED)
 		return shm_word(SHM_PIECE, number, size % 1024 && any(2) ? size % 1024 : 1024);
 	if (any(2) && d->victim->out[number] && (!d->victim->out[number]->acked || !any(d->malice)))
-		return shm_word(SHM_CLEAR + (uint32_t)any(4), number, 0);
+		return shm_word(SHM_CLEAR + (uint32_t)(any(40) ? any(3) : 3), number, 0);
 	number = (uint32_t)any(6);
 	while (number < SHM_NUMBERS - 1 && d->victim->in[number].state != SHM_IN_FREE && any(d->malice))
 		number++;
@@ -142,7 +142,7 @@ static void put_cell(struct duel *d)
 	const struct shm_conn *v = d->victim;
 	struct shm_cell *cell = &v->in_cells[v->received % SHM_CELLS];
 	struct shm_offer offer = { .address = near(d, (uintptr_t)d->xfers[0].data), .memory = any(3), .offset = near(d, 0),
-				   .room_memory = any(3), .room_offset = near(d, 0), .answer = near(d, 1) };
+				   .room_memory = any(3), .room_offset = any(2) ? 0 : any(8192), .answer = near(d, 1) };
 
 	cell->lane = any(LANES);
 	cell->word = near(d, a_word(d, d->sizes[cell->lane]));
