@@ -48,7 +48,7 @@
 	  "How that file is written: json appends a line for each peer, openmetrics replaces the file.") \
 	X(profile_interval_ms, number, "SNT_PROFILE_INTERVAL", "10000", 0, 86400000, \
 	  "Milliseconds from one report in that file to the next; 0: only when a communicator begins and ends.") \
-	X(shm_eager,    size,   "SNT_SHM_EAGER",   "256K",   0, 1 << 30, \
+	X(shm_eager,    size,   "SNT_SHM_EAGER",   "512K",   0, 1 << 30, \
 	  "Bytes in unmatched messages that one shared-memory connection may hold.") \
 	X(shm_slot,     size,   "SNT_SHM_SLOT",    "64K",   1024, 1 << 24, \
 	  "Bytes of one shared-memory slot, the piece in which large messages are moved.") \

@@ -54,11 +54,11 @@ static void await(struct end *end, const struct snti_xfer *xfer)
 		stop("a message failed");
 }
 
-static void post(struct end *end, int sends, struct snti_xfer *xfer, size_t size)
+static void post(struct end *end, int sends, struct snti_xfer *xfer)
 {
 	int status;
 
-	*xfer = (struct snti_xfer){ .data = end->memory + (sends ? 0 : end->most), .size = size, .status = SNT_BUSY };
+	xfer->status = SNT_BUSY;
 	do
 		status = sends ? snti_send(end->conn, xfer) : snti_recv(end->conn, xfer);
 	while (status == SNTI_AGAIN && (move(end), 1));
@@ -66,17 +66,21 @@ static void post(struct end *end, int sends, struct snti_xfer *xfer, size_t size
 		stop("a message was refused");
 }
 
-static void exchange(struct end *end, int sends_first, size_t size)
+/* Filled in once, as ucx_perftest has its parameters ready. */
+static struct snti_xfer prepared(const struct end *end, int sends, size_t size)
 {
-	struct snti_xfer there, back;
+	return (struct snti_xfer){ .data = end->memory + (sends ? 0 : end->most), .size = size };
+}
 
+static void exchange(struct end *end, int sends_first, struct snti_xfer *there, struct snti_xfer *back)
+{
 	if (sends_first)
-		post(end, 1, &there, size);
-	post(end, 0, &back, size);
-	await(end, &back);
+		post(end, 1, there);
+	post(end, 0, back);
+	await(end, back);
 	if (!sends_first)
-		post(end, 1, &there, size);
-	await(end, &there);
+		post(end, 1, there);
+	await(end, there);
 }
 
 static int compare(const void *a, const void *b)
@@ -89,17 +93,18 @@ static int compare(const void *a, const void *b)
 static double latency(struct end *end, size_t size, size_t iterations)
 {
 	size_t group = size < GROUPED ? GROUP : 1, groups = iterations / group + 1;
+	struct snti_xfer there = prepared(end, 1, size), back = prepared(end, 0, size);
 	uint64_t *times = calloc(groups, sizeof *times), from;
 	double median;
 
 	if (!times)
 		stop("no memory");
 	for (size_t i = 0; i < iterations / WARMUP + 2; i++)
-		exchange(end, !end->rank, size);
+		exchange(end, !end->rank, &there, &back);
 	for (size_t i = 0; i < groups; i++) {
 		from = snti_now_ns();
 		for (size_t k = 0; k < group; k++)
-			exchange(end, !end->rank, size);
+			exchange(end, !end->rank, &there, &back);
 		times[i] = snti_now_ns() - from;
 	}
 	qsort(times, groups, sizeof *times, compare);
@@ -110,11 +115,13 @@ static double latency(struct end *end, size_t size, size_t iterations)
 
 static void flow(struct end *end, size_t size, size_t iterations)
 {
-	struct snti_xfer xfers[WINDOW] = { 0 };
+	struct snti_xfer xfers[WINDOW];
 
+	for (size_t i = 0; i < WINDOW; i++)
+		xfers[i] = prepared(end, !end->rank, size);
 	for (size_t i = 0; i < iterations; i++) {
 		await(end, &xfers[i % WINDOW]);
-		post(end, !end->rank, &xfers[i % WINDOW], size);
+		post(end, !end->rank, &xfers[i % WINDOW]);
 	}
 	for (size_t i = 0; i < WINDOW; i++)
 		await(end, &xfers[i]);
@@ -122,13 +129,14 @@ static void flow(struct end *end, size_t size, size_t iterations)
 
 static double stream(struct end *end, size_t size, size_t iterations)
 {
+	struct snti_xfer there = prepared(end, 1, 1), back = prepared(end, 0, 1);
 	uint64_t from;
 
 	flow(end, size, iterations / WARMUP + 2);
-	exchange(end, !end->rank, 1);
+	exchange(end, !end->rank, &there, &back);
 	from = snti_now_ns();
 	flow(end, size, iterations);
-	exchange(end, !end->rank, 1);   /* until the other side has it all */
+	exchange(end, !end->rank, &there, &back);   /* until the other side has it all */
 	return (double)size * (double)iterations / (double)(snti_now_ns() - from) * 1e3;
 }
 

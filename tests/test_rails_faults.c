@@ -128,6 +128,38 @@ static void asking_is_not_moving(void **state)
 	done(p, &recv);
 }
 
+/* Once measured a thousand times as slow as it is, with messages that the others would always move sooner. */
+static void rail_thought_slow_is_used_again(void **state)
+{
+	enum { SIZE = 1 << 20, SLOW = 100000 };
+	struct pair *p = *state;
+	struct rails_rail *slow = &rails_of(p, 0)->rails[1];
+	uint64_t deadline = snti_deadline_ms(CONFORMANCE_WAIT_MS);
+	size_t explored = 0;
+
+	talk(p, (size_t)8 << 20);
+	for (unsigned i = 0; i < 3; i++)
+		rails_of(p, 0)->rails[i].rate = i == 1 ? SLOW : (uint64_t)SLOW * 1000;
+	while (slow->rate < (uint64_t)SLOW * 100) {
+		unsigned char *in = filled(SIZE, 1), *out = filled(SIZE, 2);
+		struct snti_xfer recv = message(in, SIZE, 3), send = message(out, SIZE, 3);
+
+		assert_false(snti_is_past(deadline));
+		do_recv(p, 0, &recv);
+		do_send(p, 1, &send);
+		while (recv.status == SNT_BUSY || send.status == SNT_BUSY) {
+			turn(p);
+			/* As long as nothing else is known, little is risked. */
+			if (!explored && slow->asked_bytes)
+				assert_in_range(explored = slow->asked_bytes, 1, 4096);
+		}
+		assert_filled(in, SIZE, 2);
+		free(in);
+		free(out);
+	}
+	assert_true(explored > 0);
+}
+
 static void all_rails_lost_is_told(void **state)
 {
 	struct pair *p = *state;
@@ -155,7 +187,8 @@ int main(void)
 #define paired(test) cmocka_unit_test_setup_teardown(test, meet, teardown)
 	const struct CMUnitTest tests[] = {
 		paired(rail_without_its_chunks_conn), paired(rail_without_its_frames_conn), paired(silent_rails),
-		paired(asking_is_not_moving), paired(all_rails_lost_is_told),
+		paired(asking_is_not_moving), paired(rail_thought_slow_is_used_again),
+		paired(all_rails_lost_is_told),
 	};
 
 	wire = &snti_rails_transport;

@@ -124,7 +124,7 @@ static uint64_t a_word(const struct duel *d, size_t size)
 {
 	uint32_t number = (uint32_t)any(6);
 
-	if (any(2) && d->victim->in[number].state == SHM_IN_CLEARED)
+	if (any(2) && (d->victim->in[number].state == SHM_IN_CLEARED || d->victim->in[number].early))
 		return shm_word(SHM_PIECE, number, size % 1024 && any(2) ? size % 1024 : 1024);
 	if (any(2) && d->victim->out[number] && (!d->victim->out[number]->acked || !any(d->malice)))
 		return shm_word(SHM_CLEAR + (uint32_t)(any(40) ? any(3) : 3), number, 0);
@@ -142,7 +142,8 @@ static void put_cell(struct duel *d)
 	const struct shm_conn *v = d->victim;
 	struct shm_cell *cell = &v->in_cells[v->received % SHM_CELLS];
 	struct shm_offer offer = { .address = near(d, (uintptr_t)d->xfers[0].data), .memory = any(3), .offset = near(d, 0),
-				   .room_memory = any(3), .room_offset = any(2) ? 0 : any(8192), .answer = near(d, 1) };
+				   .unasked = any(2), .room_memory = any(3), .room_offset = any(2) ? 0 : any(8192),
+				   .answer = near(d, 1) };
 
 	cell->lane = any(LANES);
 	cell->word = near(d, a_word(d, d->sizes[cell->lane]));

@@ -101,6 +101,9 @@ struct rails_rail {
 
 	uint64_t rate, rate_out;        /* bytes a second that come; that the peer says it gets; 0: not known yet */
 	uint64_t meter_ns, meter_bytes, busy_ns;
+	uint64_t explore_ns, pause_ns;  /* before when it is not explored; how long that is, 0: the shortest time */
+	uint64_t explored;              /* one more than the number of the message that it got a part of to that end */
+	int on_trial;                   /* it is being explored */
 	uint64_t heard_ns, beat_ns, echoed_ns;  /* echoed: when the last beat was sent that came back */
 	size_t asked_bytes;
 	struct snti_link asked, spare, served, idle;

@@ -314,7 +314,8 @@ void rails_join(struct rails_rail *rail)
 	rail->heard_ns = snti_now_ns();
 	rail->beat_ns = rail->echoed_ns = rail->lost_ns = rail->doubt_ns = 0;
 	/* What was measured last is how slow it was when it was being lost, after which it would hardly be asked for anything again. */
-	rail->rate = rail->rate_out = rail->meter_bytes = rail->busy_ns = 0;
+	rail->rate = rail->rate_out = rail->meter_bytes = rail->busy_ns = rail->pause_ns = 0;
+	rail->on_trial = 0;
 	if (conn->base.status == SNT_BUSY) {
 		conn->base.status = 0;
 		conn->stream = conn->wanted = rail->index;

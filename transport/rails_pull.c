@@ -15,6 +15,12 @@
 #define UNDER_WAY 10              /* chunks, of which the last one's request may still be queued behind data */
 #define METER_NS 20000000
 #define SLACK_NS 1000000
+#define EXPLORE_NS 100000000      /* so long nothing came over a rail when it is explored */
+#define EXPLORE_MOST_NS 3200000000
+#define EXPLORE_PART 50           /* in so many times as long as exploring took it is not done again */
+#define EXPLORE_LEAST 4096
+#define EXPLORE_MOST CHUNK_LEAST
+#define EXPLORE_BYTES (1 << 20)   /* enough to judge a fast one by, for which METER_NS would take many messages */
 
 uint64_t rails_rate(const struct rails_rail *rail)
 {
@@ -199,17 +205,105 @@ static int ask_next(struct rails_rail *rail)
 	return 1;
 }
 
+/* ---- exploring ------------------------------------------------------------ */
+
+/* As far as it is known, or seen since it is explored. */
+static double hoped_rate(const struct rails_rail *rail)
+{
+	double seen = rail->busy_ns ? (double)rail->meter_bytes * 1e9 / (double)rail->busy_ns : 0;
+
+	return rail->on_trial && seen > (double)rail->rate ? seen : (double)rail->rate;
+}
+
+/* What it would move while the others move the rest. */
+static size_t explored_size(const struct rails_rail *rail, size_t left)
+{
+	const struct rails_conn *conn = rail->conn;
+	double bytes = (double)conn->unasked, rate = 0;
+	size_t most = left / 4 < EXPLORE_MOST ? left / 4 : EXPLORE_MOST, size;
+
+	for (unsigned i = 0; i < conn->count; i++) {
+		if (conn->rails[i].phase != RAILS_LIVE || &conn->rails[i] == rail)
+			continue;
+		bytes += (double)conn->rails[i].asked_bytes;
+		rate += (double)rails_rate(&conn->rails[i]);
+	}
+	if (rate <= 0 || most < EXPLORE_LEAST)
+		return 0;
+	bytes *= hoped_rate(rail) / rate;
+	size = bytes < (double)most ? (size_t)bytes : most;
+	return size < EXPLORE_LEAST ? EXPLORE_LEAST : size & ~(size_t)(EXPLORE_LEAST - 1);
+}
+
+/* What a rail is worth only shows when it is asked, and one that measured slow once would not be asked by messages that the others move
+ * sooner. So now and then it gets small parts of such messages, one of each, until it has been measured. */
+static void explore(struct rails_rail *rail, uint64_t now)
+{
+	struct rails_conn *conn = rail->conn;
+	struct snti_xfer *xfer = snti_container(conn->pulling.next, struct snti_xfer, link);
+	size_t size = explored_size(rail, xfer->size - xfer->moved);
+
+	if ((!rail->on_trial && now < rail->explore_ns) || rail->explored == xfer->number + 1 || !size ||
+	    is_worth_it(rail, chunk_of(rail)) || !ask(rail, xfer, xfer->moved, size))
+		return;
+	xfer->moved += size;
+	rail->explored = xfer->number + 1;
+	if (!rail->on_trial)
+		rail->busy_ns = rail->meter_bytes = 0;
+	rail->on_trial = 1;
+}
+
+static void explore_all(struct rails_conn *conn)
+{
+	uint64_t now = 0;
+
+	for (unsigned i = 0; i < conn->count && conn->base.status == 0 && !snti_list_empty(&conn->pulling); i++) {
+		struct rails_rail *rail = &conn->rails[i];
+
+		if (rail->phase != RAILS_LIVE || !rail->rate || !snti_list_empty(&rail->asked) || snti_list_empty(&rail->spare))
+			continue;
+		if (!now)
+			now = snti_now_ns();
+		explore(rail, now);
+	}
+}
+
+/* In vain, the next time is twice as far off. */
+static void end_trial(struct rails_rail *rail, uint64_t rate, uint64_t now)
+{
+	uint64_t pause = rail->pause_ns > EXPLORE_NS ? rail->pause_ns : EXPLORE_NS, least = rail->busy_ns * EXPLORE_PART;
+
+	pause = rate / 2 < rail->rate ? 2 * pause : EXPLORE_NS;
+	rail->pause_ns = pause < EXPLORE_MOST_NS ? pause : EXPLORE_MOST_NS;
+	/* It may have been a pause of the sender's, which is to put it off no longer than that. */
+	least = least < EXPLORE_MOST_NS ? least : EXPLORE_MOST_NS;
+	rail->explore_ns = now + (rail->pause_ns > least ? rail->pause_ns : least);
+}
+
 /* Requests fill at most half of the ring: the other half is for what has to be said in any case. */
 void rails_pull(struct rails_conn *conn)
 {
 	int asked = 1;
 
+	if (conn->unasked && conn->tail - conn->head < RAILS_RING / 2)
+		explore_all(conn);
 	while (asked && conn->unasked) {
 		asked = 0;
 		for (unsigned i = 0; i < conn->count; i++)
 			if (conn->base.status == 0 && conn->tail - conn->head < RAILS_RING / 2)
 				asked |= ask_next(&conn->rails[i]);
 	}
+}
+
+/* Down more slowly than up: it may have been a pause of the sender's. */
+static void set_rate(struct rails_rail *rail, uint64_t rate)
+{
+	if (!rail->rate || (rail->on_trial && rate > rail->rate))
+		rail->rate = rate + 1;
+	else if (rate > rail->rate)
+		rail->rate += (rate - rail->rate) / 4;
+	else
+		rail->rate -= (rail->rate - rate) / 16;
 }
 
 /* Counts only time in which something was asked for, as much of it as makes the bursts that switches let through even out. */
@@ -220,15 +314,15 @@ static void meter(struct rails_rail *rail, size_t size, uint64_t now)
 	rail->meter_bytes += size;
 	rail->busy_ns += now - rail->meter_ns;
 	rail->meter_ns = now;
-	if (rail->busy_ns < METER_NS)
+	if (!rail->on_trial && rail->explore_ns < now + EXPLORE_NS)
+		rail->explore_ns = now + EXPLORE_NS;
+	if (rail->busy_ns < METER_NS && (!rail->on_trial || rail->meter_bytes < EXPLORE_BYTES))
 		return;
 	rate = rail->meter_bytes * UINT64_C(1000000) / (rail->busy_ns / 1000 + 1);
-	if (!rail->rate)
-		rail->rate = rate + 1;
-	else if (rate > rail->rate)
-		rail->rate += (rate - rail->rate) / 4;
-	else    /* more slowly: it may have been a pause of the sender's */
-		rail->rate -= (rail->rate - rate) / 16;
+	if (rail->on_trial)
+		end_trial(rail, rate, now);
+	set_rate(rail, rate);
+	rail->on_trial = 0;
 	rail->busy_ns = rail->meter_bytes = 0;
 }
 

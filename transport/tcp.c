@@ -16,6 +16,8 @@
 #define FEW 8                     /* that many sockets are cheaper to read than to ask epoll about */
 #define EVENTS 64
 #define EPOLL_EVERY 16
+#define POLLS_PER_CLOCK 128
+#define LOOK_NS 100000u           /* between looks at what comes to a port without conns */
 #define TICK_NS 10000000
 #define CLOSE_MS 1000
 
@@ -155,13 +157,30 @@ static int poll_used(struct tcp_port *port)
 	return did + more + housekeeping(port);
 }
 
+/* Beside a transport that reaches all peers a port stays unused, and must not hold up what is awaited there: a system
+ * call takes as long as a message over shared memory between distant cores. */
+static int is_resting(struct tcp_port *port)
+{
+	uint64_t now;
+
+	if (!snti_list_empty(&port->conns) || port->guest_count || port->armed)
+		return 0;
+	if (++port->turn % POLLS_PER_CLOCK)
+		return 1;
+	now = snti_now_ns();
+	if (now - port->looked < LOOK_NS)
+		return 1;
+	port->looked = now;
+	return 0;
+}
+
 static int tcp_poll(struct snti_port *base)
 {
 	struct tcp_port *port = (struct tcp_port *)base;
 
-	/* Beside a transport that reaches all peers a port stays unused, and is to cost no system call at each poll. */
-	if (snti_list_empty(&port->conns) && ++port->turn % EPOLL_EVERY)
+	if (is_resting(port))
 		return 0;
+	port->armed = 0;
 	return poll_used(port);
 }
 
@@ -169,6 +188,7 @@ static int tcp_arm(struct snti_port *base)
 {
 	struct tcp_port *port = (struct tcp_port *)base;
 
+	port->armed = 1;
 	snti_list_each(link, &port->conns) {
 		struct tcp_conn *conn = snti_container(link, struct tcp_conn, link);
 

@@ -151,6 +151,8 @@ struct tcp_port {
 	struct snti_link conns, hot;
 	size_t hot_count;
 	unsigned turn;
+	int armed;
+	uint64_t looked;                /* while there are no conns */
 	size_t setting_up;              /* conns that are BUSY */
 	uint64_t next_tick;
 	size_t guest_count;

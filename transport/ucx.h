@@ -143,6 +143,7 @@ struct ucx_conn {
 	struct snti_link sending, receiving;    /* xfers with a request in UCX */
 	struct snti_link posted[UCX_BUCKETS], unmatched[UCX_BUCKETS], spare;
 	struct snti_link early;         /* came before an earlier number */
+	size_t kept;                    /* messages in unmatched and early */
 	uint32_t next_number, expected;
 	size_t credit_bytes, credit_messages, most_bytes, most_messages;
 	unsigned refused;               /* sends not taken since credit came last */
@@ -159,6 +160,11 @@ struct ucx_conn {
 static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 {
 	return (struct ucx_port *)conn->base.port;
+}
+
+static inline struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane)
+{
+	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
 }
 
 /* ucx_device.c */
@@ -209,7 +215,6 @@ ucs_status_t ucx_arrived(void *port, const void *header, size_t header_size, voi
 			 const ucp_am_recv_param_t *param);
 
 /* ucx_early.c */
-struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane);
 int ucx_early_memory(struct ucx_conn *conn);
 struct ucx_entry *ucx_entry_new(struct ucx_conn *conn, const struct ucx_head *head, void *data, size_t size, int is_descriptor);
 struct ucx_entry *ucx_entry_find(struct ucx_conn *conn, uint64_t lane);

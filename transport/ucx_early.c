@@ -6,11 +6,6 @@
 #include "base/log.h"
 #include "transport/ucx.h"
 
-struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane)
-{
-	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
-}
-
 static size_t part(size_t *total, size_t size)
 {
 	size_t at = *total;
@@ -92,6 +87,7 @@ struct ucx_entry *ucx_entry_new(struct ucx_conn *conn, const struct ucx_head *he
 		return NULL;
 	}
 	snti_list_remove(&entry->link);
+	conn->kept++;
 	return entry;
 }
 
@@ -128,6 +124,7 @@ void ucx_entry_free(struct ucx_conn *conn, struct ucx_entry *entry)
 		conn->owed_messages++;
 	}
 	unchain(conn, entry);
+	conn->kept--;
 	snti_list_remove(&entry->link);
 	snti_list_append(&conn->spare, &entry->link);
 }

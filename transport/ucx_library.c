@@ -171,6 +171,8 @@ int ucx_context(const struct snti_port_options *options, ucp_context_h *context,
 	}
 	/* Folds take the bytes in order. */
 	prefer(config, "MAX_EAGER_LANES", "1");
+	/* Our control connections tell who is gone, and UCX's own question takes its time in every poll. */
+	prefer(config, "KEEPALIVE_INTERVAL", "inf");
 	/* Else shared memory does not count where a peer may die. */
 	prefer(config, "MM_ERROR_HANDLING", "y");
 	prefer_speed(config);

@@ -26,8 +26,7 @@ static void pay(struct ucx_conn *conn)
 {
 	size_t bytes = conn->owed_bytes, messages = conn->owed_messages;
 
-	if (conn->base.status || conn->over ||
-	    (messages < UCX_MESSAGES / 4 && (!bytes || bytes < conn->eager / 4)))
+	if ((messages < UCX_MESSAGES / 4 && (!bytes || bytes < conn->eager / 4)) || conn->base.status || conn->over)
 		return;
 	conn->owed_bytes = conn->owed_messages = 0;
 	(void)!ucx_say(conn, UCX_MATCHED, 0, bytes, messages);
@@ -35,12 +34,9 @@ static void pay(struct ucx_conn *conn)
 
 /* What @head announces is not what @xfer expects: told to the peer. A charged message may be done for it
  * already, so that the whole conn has to fail. */
-static int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t size, struct snti_xfer *xfer)
+static __attribute__((noinline)) void refuse(struct ucx_conn *conn, const struct ucx_head *head, size_t size,
+					     struct snti_xfer *xfer, int fits)
 {
-	int fits = snti_fits(xfer, size);
-
-	if (fits && head->fingerprint == xfer->fingerprint)
-		return 0;
 	if (!fits)
 		snti_fail(SNT_EMISMATCH, "ucx: rank %d sends %zu bytes where this rank receives %zu", conn->base.peer, size,
 			  xfer->size);
@@ -49,13 +45,22 @@ static int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t 
 			  conn->base.peer, size);
 	ucx_finish(conn, xfer, SNT_EMISMATCH);
 	if (conn->base.status)
-		return 1;
+		return;
 	(void)!ucx_say(conn, UCX_REJECT, head->number, xfer->size, head->type == UCX_CHARGED);
 	if (head->type == UCX_CHARGED && !conn->dying) {
 		conn->dying = SNT_EMISMATCH;
 		conn->grace = snti_deadline_ms(BYE_GRACE_MS);
 		ucx_port_of(conn)->ailing++;
 	}
+}
+
+static inline int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t size, struct snti_xfer *xfer)
+{
+	int fits = snti_fits(xfer, size);
+
+	if (fits && head->fingerprint == xfer->fingerprint)
+		return 0;
+	refuse(conn, head, size, xfer, fits);
 	return 1;
 }
 
@@ -359,7 +364,7 @@ int ucx_recv(struct snti_conn *base, struct snti_xfer *xfer)
 		return SNTI_AGAIN;
 	if (!conn->entries)
 		return base->status;
-	entry = ucx_entry_find(conn, xfer->lane);
+	entry = conn->kept ? ucx_entry_find(conn, xfer->lane) : NULL;
 	if (entry && !entry->lost && (!entry->descriptor || !base->status)) {
 		ucx_take(conn, xfer, &conn->receiving);
 		claim(conn, entry, xfer);
