@@ -17,7 +17,7 @@ static void stream_line(char *to, const char *from)
 		_mm_stream_si128((__m128i *)(to + i), _mm_loadu_si128((const __m128i *)(from + i)));
 }
 
-void snti_copy_around(void *to, const void *from, size_t size)
+void snti_stream(void *to, const void *from, size_t size)
 {
 	size_t head = -(uintptr_t)to & (LINE - 1), at;
 
@@ -26,11 +26,25 @@ void snti_copy_around(void *to, const void *from, size_t size)
 	for (at = head; at + LINE <= size; at += LINE)
 		stream_line((char *)to + at, (const char *)from + at);
 	memcpy((char *)to + at, (const char *)from + at, size - at);
+}
+
+void snti_stream_end(void)
+{
 	_mm_sfence();
 }
 #else
-void snti_copy_around(void *to, const void *from, size_t size)
+void snti_stream(void *to, const void *from, size_t size)
 {
 	memcpy(to, from, size);
 }
+
+void snti_stream_end(void)
+{
+}
 #endif
+
+void snti_copy_around(void *to, const void *from, size_t size)
+{
+	snti_stream(to, from, size);
+	snti_stream_end();
+}

@@ -69,6 +69,11 @@ static uint32_t at_most_two(uint32_t size)
 	return size > 2 ? 2 : size - 1;
 }
 
+static uint32_t two(uint32_t size)
+{
+	return size > 1 ? 2 : 0;
+}
+
 static uint32_t others(uint32_t size)
 {
 	return size - 1;
@@ -98,6 +103,7 @@ const struct snti_algorithm snti_algorithms[] = {
 	{ "oneshot", SNT_ALLREDUCE, 0, at_most_one, snti_allreduce_oneshot },
 	{ "doubling", SNT_ALLREDUCE, 0, doubling_rounds, snti_allreduce_doubling },
 	{ "circulant", SNT_ALLREDUCE, 0, log_twice, snti_allreduce_circulant },
+	{ "direct", SNT_ALLREDUCE, 0, two, snti_allreduce_direct },
 	{ "ring", SNT_ALLREDUCE, 0, others_twice, snti_allreduce_ring },
 	{ "bidirectional", SNT_ALLREDUCE, 0, others_twice, snti_allreduce_bidirectional },
 	{ "tree", SNT_ALLREDUCE, 0, NULL, snti_allreduce_tree },

@@ -5,12 +5,14 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "collectives/joint.h"
 #include "collectives/plan.h"
 
 void snti_run_begin(struct snti_run *run, uint64_t lane)
 {
 	run->lane = lane;
-	run->first = run->started = run->finished = run->end = 0;
+	run->first = run->started = run->finished = run->end = run->held = run->is_received = 0;
+	run->answered = run->leaving_out = 0;
 }
 
 void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
@@ -50,12 +52,16 @@ static int start_send(const struct snti_run *run, const struct snti_job *job, co
 	xfer->spare = act->spare;
 	xfer->unhurried = job->pipelined;
 	xfer->fold = NULL;
+	xfer->room = NULL;
+	xfer->answered = 0;
+	if (act->answer && act->memory)
+		snti_joint_offer_room(run, act, xfer);
 	xfer->status = SNT_BUSY;
 	return snti_send(job->conns[act->peer], xfer);
 }
 
-static int start_receive(const struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
-			 struct snti_xfer *xfer)
+int snti_start_receive(const struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+		       struct snti_xfer *xfer)
 {
 	xfer->data = act->to;
 	xfer->size = act->size;
@@ -80,7 +86,7 @@ static int start_act(const struct snti_run *run, const struct snti_job *job, con
 	if (act->op == SNTI_STEP_SEND)
 		return start_send(run, job, act, xfer);
 	if (act->op == SNTI_STEP_RECV || act->op == SNTI_STEP_FOLD)
-		return start_receive(run, job, act, xfer);
+		return snti_start_receive(run, job, act, xfer);
 	if (act->op == SNTI_STEP_COPY && act->size)     /* without bytes the buffers may be NULL */
 		memmove(act->to, act->from, act->size);
 	else if (act->size)
@@ -107,6 +113,40 @@ static int find_failure(const struct snti_run *run)
 	return SNT_BUSY;
 }
 
+/* The answer to the message that is finished next has come with it. */
+static void note_answer(struct snti_run *run, uint32_t end)
+{
+	const struct snti_act *act = &run->acts[run->finished];
+
+	if (act->answer && act->op == SNTI_STEP_SEND && run->xfers[run->finished - run->first].answered)
+		run->answered |= (uint64_t)1 << (act->answer - 1 - end);
+}
+
+static inline int is_left_out(const struct snti_run *run)
+{
+	uint32_t place = run->started - run->first;
+
+	return run->leaving_out && place < 64 && run->leaving_out >> place & 1;
+}
+
+static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t end)
+{
+	const struct snti_act *act = &run->acts[run->started];
+	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
+	int status = 0;
+
+	if (act->joint > 1 || (act->joint && act->answer))
+		return snti_joint_poll(run, job, end);
+	if (is_left_out(run))
+		xfer->status = (int)(xfer->answered = 0);
+	else
+		status = start_act(run, job, act, xfer);
+	if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
+		return snti_fail(status, "rank %u has closed the connection", act->peer);
+	run->started += !status;
+	return status;
+}
+
 static int poll_round(struct snti_run *run, const struct snti_job *job)
 {
 	uint32_t to;
@@ -115,18 +155,19 @@ static int poll_round(struct snti_run *run, const struct snti_job *job)
 	if (run->end == run->first)
 		run->end = round_end(run);
 	to = run->end;
-	for (; run->started < to; run->started++) {
-		status = start_act(run, job, &run->acts[run->started], &run->xfers[run->started - run->first]);
-		if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
-			return snti_fail(status, "rank %u has closed the connection", run->acts[run->started].peer);
+	while (run->started < to) {
+		status = start_next(run, job, to);
 		if (status)
-			return status == SNTI_AGAIN ? find_failure(run) : status;
+			return status == SNTI_AGAIN || status == SNT_BUSY ? find_failure(run) : status;
 	}
 	for (; run->finished < to; run->finished++) {
 		status = run->xfers[run->finished - run->first].status;
 		if (status)
 			return status == SNT_BUSY ? find_failure(run) : status;
+		note_answer(run, to);
 	}
+	run->leaving_out = run->answered;
+	run->answered = 0;
 	run->first = to;
 	return 0;
 }

@@ -15,7 +15,8 @@ struct snti_act {
 	char *to;                    /* written: RECV, FOLD, COPY, MERGE */
 	const char *from;            /* read: SEND, COPY, MERGE; the operand of a FOLD */
 	size_t size;                 /* bytes */
-	struct snti_memory *memory;  /* of from, for a SEND */
+	struct snti_memory *memory;  /* of from, for a SEND or a FOLD; of to, for a RECV */
+	uint32_t answer, number, joint;   /* as in the step */
 	void *spare;                 /* see snti_engine_join() */
 };
 
@@ -23,6 +24,8 @@ struct snti_act {
 struct snti_job {
 	struct snti_conn **conns;    /* by rank */
 	snti_fold_fn *fold;          /* NULL when the collective folds nothing */
+	enum snt_type type;          /* and how that folds */
+	enum snt_fold how;
 	uint32_t width;              /* bytes of one element */
 	uint32_t pipelined;          /* several slices are under way at once */
 	uint32_t around;             /* larger than the caches: results are written around them */
@@ -36,6 +39,9 @@ struct snti_run {
 	struct snti_xfer *xfers;     /* room for the widest round */
 	uint64_t lane;
 	uint32_t first, started, finished, end;
+	uint32_t held;               /* of a joint fold: the first step whose message is lent and not folded yet */
+	uint32_t is_received;        /* of the step that is next: its message cannot be lent and is being received */
+	uint64_t answered, leaving_out;   /* messages that need not be sent any more: of the next round, of this one */
 };
 
 /* Two ranks that exchange vectors in place receive into scratch, and merge. Where the wire can, the scratch is left out:

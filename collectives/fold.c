@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/cpu.h"
 #include "collectives/fold_table.h"
 
@@ -23,7 +24,7 @@ static const struct variant {
 #endif
 };
 
-enum { VARIANTS = sizeof(variants) / sizeof(*variants), BLOCK = 4096 };
+enum { VARIANTS = sizeof(variants) / sizeof(*variants), BLOCK = 4096, PART = 512, LINE = 64 };
 
 static struct snti_fold_table merged;
 static pthread_once_t merged_once = PTHREAD_ONCE_INIT;
@@ -41,6 +42,8 @@ static void lay_over(struct snti_fold_table *under, const struct snti_fold_table
 				under->fold[type][fold] = over->fold[type][fold];
 		if (over->sum_many[type])
 			under->sum_many[type] = over->sum_many[type];
+		if (over->sum_spread[type])
+			under->sum_spread[type] = over->sum_spread[type];
 	}
 }
 
@@ -96,7 +99,7 @@ static void fold_block(snti_fold_fn *pair, char *dst, const void *const *sources
 		pair(sum, left, (const char *)sources[i] + at, count);
 		left = sum;
 	}
-	pair(dst + at, left, (const char *)sources[number - 1] + at, count);
+	pair(dst, left, (const char *)sources[number - 1] + at, count);
 }
 
 void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const void *const *sources, unsigned number,
@@ -109,7 +112,39 @@ void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const voi
 	while (done < count) {
 		size_t now = count - done < BLOCK / width ? count - done : BLOCK / width;
 
-		fold_block(pair, dst, sources, number, done * width, now);
+		fold_block(pair, (char *)dst + done * width, sources, number, done * width, now);
+		done += now;
+	}
+}
+
+/* The block is streamed in parts, and in between the next block's sources are asked for: reading does not rest. */
+static void stream_block(const struct snti_fold_spread *f, const char *block, size_t at, size_t size)
+{
+	for (size_t part = 0; part < size; part += PART) {
+		for (unsigned i = 0; i < f->number; i++)
+			for (size_t line = part; line < part + PART; line += LINE)
+				__builtin_prefetch((const char *)f->sources[i] + at + size + line);
+		for (unsigned i = f->kept; i < f->places; i++)
+			snti_stream((char *)f->to[i] + at + part, block + part, size - part < PART ? size - part : PART);
+	}
+}
+
+void snti_fold_spread(const struct snti_fold_spread *f, size_t count)
+{
+	_Alignas(64) char block[BLOCK];
+	int sums = f->fold == SNT_SUM || f->fold == SNT_AVERAGE;
+	snti_fold_fn *pair = snti_fold_function(f->type, f->fold);
+	size_t width = snt_type_size(f->type), done = 0;
+
+	if (sums && merged.sum_spread[f->type])
+		done = merged.sum_spread[f->type](f, count);
+	while (done < count) {
+		size_t now = count - done < BLOCK / width ? count - done : BLOCK / width;
+
+		fold_block(pair, block, f->sources, f->number, done * width, now);
+		if (f->kept)
+			memcpy((char *)f->to[0] + done * width, block, now * width);
+		stream_block(f, block, done * width, now * width);
 		done += now;
 	}
 }

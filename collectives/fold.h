@@ -23,6 +23,20 @@ void snti_fold_many(enum snt_type type, enum snt_fold fold, void *dst, const voi
 		    size_t count);
 /* One pass over as many of @count elements as make whole steps of it; returns how many it has done. */
 typedef size_t snti_sum_many_fn(void *dst, const void *const *sources, unsigned number, size_t count);
+
+/* One result in several places at once. */
+struct snti_fold_spread {
+	enum snt_type type;
+	enum snt_fold fold;
+	unsigned number, places;        /* 2 to SNTI_FOLD_MOST sources, 1 to SNTI_FOLD_MOST places */
+	unsigned kept;                  /* so many of the places stay in the caches, 0 or 1; the others are streamed (base/copy.h) */
+	const void *sources[SNTI_FOLD_MOST];
+	void *to[SNTI_FOLD_MOST];       /* each may be one of the sources */
+};
+/* As snti_fold_many. The caller ends the streaming. */
+void snti_fold_spread(const struct snti_fold_spread *spread, size_t count);
+/* As snti_sum_many_fn, where all places that are streamed to lie on borders of vectors; else nothing is done. */
+typedef size_t snti_sum_spread_fn(const struct snti_fold_spread *spread, size_t count);
 /* From one source file, or NULL; as above. */
 snti_sum_many_fn *snti_sum_many_variant(const char *variant, enum snt_type type);
 

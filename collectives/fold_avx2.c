@@ -15,6 +15,11 @@ FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
 	return _mm256_castps_si256(_mm256_cmp_ps(x, y, _CMP_UNORD_Q));
 }
 
+FOLD_INLINE void fold_stream(void *to, fold_words words)
+{
+	_mm256_stream_si256(to, (__m256i)words);
+}
+
 FOLD_INLINE int fold_any(fold_flags flags)
 {
 	return !_mm256_testz_si256(flags, flags);

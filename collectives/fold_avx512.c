@@ -19,6 +19,11 @@ FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
 	return _mm512_cmp_ps_mask(x, y, _CMP_UNORD_Q);
 }
 
+FOLD_INLINE void fold_stream(void *to, fold_words words)
+{
+	_mm512_stream_si512(to, (__m512i)words);
+}
+
 FOLD_INLINE int fold_any(fold_flags flags)
 {
 	return flags != 0;

@@ -126,6 +126,10 @@ FOLD_MANY(sum_many_32, uint32_t, FOLD_AS_IT_IS)
 FOLD_MANY(sum_many_64, uint64_t, FOLD_AS_IT_IS)
 FOLD_MANY(sum_many_float32, float, FOLD_SETTLED_FLOATS)
 FOLD_MANY(sum_many_float64, double, FOLD_SETTLED_DOUBLES)
+FOLD_SPREAD(sum_spread_32, uint32_t, FOLD_AS_IT_IS)
+FOLD_SPREAD(sum_spread_64, uint64_t, FOLD_AS_IT_IS)
+FOLD_SPREAD(sum_spread_float32, float, FOLD_SETTLED_FLOATS)
+FOLD_SPREAD(sum_spread_float64, double, FOLD_SETTLED_DOUBLES)
 #endif
 
 /* ---- what a table gets -------------------------------------------------- */
@@ -145,6 +149,6 @@ FOLD_MANY(sum_many_float64, double, FOLD_SETTLED_DOUBLES)
 	[SNT_INT64] = { FOLD_INTEGER_ROW(int, 64) }, [SNT_UINT64] = { FOLD_INTEGER_ROW(uint, 64) }, \
 	[SNT_FLOAT16] = { FOLD_FLOAT_ROW(float16) }, [SNT_BFLOAT16] = { FOLD_FLOAT_ROW(bfloat16) }, \
 	[SNT_FLOAT32] = { FOLD_FLOAT_ROW(float32) }, [SNT_FLOAT64] = { FOLD_FLOAT_ROW(float64) }, \
-}, .sum_many = FOLD_MANY_TABLE }
+}, .sum_many = FOLD_MANY_TABLE, .sum_spread = FOLD_SPREAD_TABLE }
 
 #endif

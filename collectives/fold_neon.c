@@ -15,6 +15,11 @@ FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
 	return vmvnq_u32(vandq_u32(vceqq_f32(x, x), vceqq_f32(y, y)));
 }
 
+FOLD_INLINE void fold_stream(void *to, fold_words words)
+{
+	fold_store(to, words);
+}
+
 FOLD_INLINE int fold_any(fold_flags flags)
 {
 	return vmaxvq_u32(flags) != 0;

@@ -8,6 +8,7 @@
 struct snti_fold_table {
 	snti_fold_fn *fold[SNT_TYPE_COUNT][SNT_FOLD_COUNT];
 	snti_sum_many_fn *sum_many[SNT_TYPE_COUNT];
+	snti_sum_spread_fn *sum_spread[SNT_TYPE_COUNT];
 };
 
 extern const struct snti_fold_table snti_fold_scalar;   /* has everything there is */

@@ -7,7 +7,7 @@
  *
  * Who includes this has defined, for one instruction set: FOLD_VECTOR_BYTES; fold_floats, a vector of that size;
  * fold_flags, integers to be put together by |; and after it fold_unordered(), which sets something in them where
- * one of two vectors has a NaN; fold_any(), whether something is set; fold_halves_load() and fold_halves_store() for
+ * one of two vectors has a NaN; fold_stream(), a store past the caches; fold_any(), whether something is set; fold_halves_load() and fold_halves_store() for
  * float16, fold_pack_bfloat16() for bfloat16. */
 #ifndef COLLECTIVES_FOLD_VECTOR_H
 #define COLLECTIVES_FOLD_VECTOR_H
@@ -140,6 +140,58 @@ FOLD_INLINE void fold_store(void *to, fold_words words)
 		return bytes / sizeof(element); \
 	}
 
+/* As above, and each step goes to all places before the next is read. */
+#define FOLD_SPREAD(name, element, settle) \
+	FOLD_INLINE void name##_steps(const struct snti_fold_spread *f, unsigned number, unsigned kept, size_t bytes) \
+	{ \
+		typedef element vector __attribute__((vector_size(FOLD_VECTOR_BYTES))); \
+		unsigned places = f->places; \
+		for (size_t at = 0; at < bytes; at += FOLD_STEP) { \
+			const char *s = (const char *)f->sources[0] + at; \
+			vector x0 = (vector)fold_load(s), x1 = (vector)fold_load(FOLD_AT(s, 1)); \
+			vector x2 = (vector)fold_load(FOLD_AT(s, 2)), x3 = (vector)fold_load(FOLD_AT(s, 3)); \
+			for (unsigned j = 1; j < number; j++) { \
+				s = (const char *)f->sources[j] + at; \
+				x0 += (vector)fold_load(s); \
+				x1 += (vector)fold_load(FOLD_AT(s, 1)); \
+				x2 += (vector)fold_load(FOLD_AT(s, 2)); \
+				x3 += (vector)fold_load(FOLD_AT(s, 3)); \
+			} \
+			x0 = (vector)settle(x0); \
+			x1 = (vector)settle(x1); \
+			x2 = (vector)settle(x2); \
+			x3 = (vector)settle(x3); \
+			for (unsigned j = 0; j < places; j++) { \
+				char *d = (char *)f->to[j] + at; \
+				if (j < kept) { \
+					fold_store(d, (fold_words)x0); \
+					fold_store(FOLD_AT(d, 1), (fold_words)x1); \
+					fold_store(FOLD_AT(d, 2), (fold_words)x2); \
+					fold_store(FOLD_AT(d, 3), (fold_words)x3); \
+				} else { \
+					fold_stream(d, (fold_words)x0); \
+					fold_stream(FOLD_AT(d, 1), (fold_words)x1); \
+					fold_stream(FOLD_AT(d, 2), (fold_words)x2); \
+					fold_stream(FOLD_AT(d, 3), (fold_words)x3); \
+				} \
+			} \
+		} \
+	} \
+	static size_t name(const struct snti_fold_spread *f, size_t count) \
+	{ \
+		size_t bytes = count * sizeof(element) / FOLD_STEP * FOLD_STEP; \
+		for (unsigned j = f->kept; j < f->places; j++) \
+			if ((uintptr_t)f->to[j] % FOLD_VECTOR_BYTES) \
+				return 0; \
+		if (f->number == 2 && f->kept) \
+			name##_steps(f, 2, 1, bytes); \
+		else if (f->number == 2) \
+			name##_steps(f, 2, 0, bytes); \
+		else \
+			name##_steps(f, f->number, f->kept, bytes); \
+		return bytes / sizeof(element); \
+	}
+
 #define FOLD_AS_IT_IS(x) (x)
 #define FOLD_SETTLED(words, x, nan) (((words)(x) & (words)((x) == (x))) | ((words)((x) != (x)) & (nan)))
 #define FOLD_SETTLED_FLOATS(x) FOLD_SETTLED(fold_words, x, NAN_FLOAT32)
@@ -148,6 +200,10 @@ FOLD_INLINE void fold_store(void *to, fold_words words)
 #define FOLD_MANY_TABLE { \
 	[SNT_INT32] = sum_many_32, [SNT_UINT32] = sum_many_32, [SNT_INT64] = sum_many_64, [SNT_UINT64] = sum_many_64, \
 	[SNT_FLOAT32] = sum_many_float32, [SNT_FLOAT64] = sum_many_float64, \
+}
+#define FOLD_SPREAD_TABLE { \
+	[SNT_INT32] = sum_spread_32, [SNT_UINT32] = sum_spread_32, [SNT_INT64] = sum_spread_64, [SNT_UINT64] = sum_spread_64, \
+	[SNT_FLOAT32] = sum_spread_float32, [SNT_FLOAT64] = sum_spread_float64, \
 }
 
 #endif

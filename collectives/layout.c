@@ -85,7 +85,8 @@ static char *address(const struct snti_layout *layout, int buffer, uint32_t chun
 static struct snti_act resolve(const struct snti_layout *layout, const struct snti_step *step, uint32_t piece,
 			       uint32_t count, uint32_t slice)
 {
-	struct snti_act act = { .op = step->op, .left = step->left, .round = step->round, .peer = step->peer };
+	struct snti_act act = { .op = step->op, .left = step->left, .round = step->round, .peer = step->peer,
+				.answer = step->answer, .number = step->number, .joint = step->joint };
 	int writes = step->op != SNTI_STEP_SEND, reads = step->op != SNTI_STEP_RECV;
 	int sized = writes ? step->to : step->from;
 	uint32_t sized_chunk = (writes ? step->to_chunk : step->from_chunk) + piece;
@@ -94,8 +95,10 @@ static struct snti_act resolve(const struct snti_layout *layout, const struct sn
 		act.to = address(layout, step->to, step->to_chunk + piece, slice);
 	if (reads)
 		act.from = address(layout, step->from, step->from_chunk + piece, slice);
-	if (step->op == SNTI_STEP_SEND)
+	if (step->op == SNTI_STEP_SEND || step->op == SNTI_STEP_FOLD)
 		act.memory = extent(layout, step->from)->memory;
+	if (step->op == SNTI_STEP_RECV)
+		act.memory = extent(layout, step->to)->memory;
 	act.size = span(layout, sized, sized_chunk, count, slice) * layout->width;
 	return act;
 }

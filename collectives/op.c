@@ -229,6 +229,7 @@ static int op_init(struct snt_op *op, const struct snt_call *call)
 	op->fingerprint = fingerprint(op, &choice);
 	op->job = (struct snti_job){ .conns = team->conns, .width = op->layout.width,
 				     .fold = snti_fold_function(call->type, call->fold),
+				     .type = call->type, .how = call->fold,
 				     .fingerprint = op->fingerprint, .around = is_beyond_cache(op),
 				     .pipelined = op->window > 1 };
 	find_memory(op);

@@ -47,7 +47,9 @@ uint32_t snti_log2_floor(uint32_t n);
 uint32_t snti_log2_ceil(uint32_t n);
 
 enum { SNTI_ONESHOT_MOST = 16 };   /* ranks; every one needs scratch for all others */
+enum { SNTI_DIRECT_MOST = 8 };     /* ranks; as many as are folded in one pass */
 
+void snti_allreduce_direct(struct snti_plan *p);
 void snti_allreduce_oneshot(struct snti_plan *p);
 void snti_allreduce_doubling(struct snti_plan *p);
 void snti_allreduce_ring(struct snti_plan *p);

@@ -64,6 +64,12 @@ void snti_plan_fold(struct snti_plan *p, uint32_t peer, int to, int from, uint32
 		.left = peer < p->rank, .to_chunk = chunk, .from_chunk = chunk, .count = count });
 }
 
+void snti_plan_join(struct snti_plan *p, uint32_t peer, int to, int from, uint32_t chunk, uint32_t count)
+{
+	add(p, (struct snti_step){ .op = SNTI_STEP_FOLD, .to = (uint8_t)to, .from = (uint8_t)from, .peer = peer,
+		.to_chunk = chunk, .from_chunk = chunk, .count = count });
+}
+
 /* Whether two buffers are the same bytes in this call. */
 static int same_buffer(const struct snti_plan *p, int a, int b)
 {
@@ -120,5 +126,6 @@ int snti_plan_commit(struct snti_plan *plan)
 	}
 	/* A builder that ends with a round boundary has opened one that holds nothing. */
 	plan->rounds = plan->step_count ? plan->steps[plan->step_count - 1].round + 1 : 0;
+	snti_plan_find_answers(plan);
 	return plan->error;
 }

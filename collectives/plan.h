@@ -7,6 +7,14 @@
  * its own destination). Messages between two ranks match in the order in which they were
  * planned, with no tags and no wildcards; so one dry run of all plans decides every interleaving.
  *
+ * Several FOLDs of one round into the same place from the same operand are one JOINT fold: the operand, then what
+ * arrives in the order of the steps. They stand last in their round, and none of their messages is taken before all
+ * have come. So the engine may sum them in one pass, out of the senders' memory.
+ *
+ * An ANSWER: a rank sends a chunk, and in the next round the one that folds it sends back what became of it. The
+ * plan says so by messages as always; but whoever can write where the answer belongs may do so at once, and
+ * then both leave that message out. Commit finds out where that disturbs nothing.
+ *
  * Words: a CHUNK is the unit in which steps name data; the call brings the table that says where
  * chunk c of a buffer lies (by default count * c / chunks). A SLICE is the s-th of S equal parts
  * of every chunk: the engine runs the same plan on several slices at once, which is how a plan is
@@ -40,6 +48,10 @@ struct snti_step {
 	uint32_t round;
 	uint32_t peer;
 	uint32_t to_chunk, from_chunk, count;
+	/* By commit. SEND: 1 + the step that takes the answer to it; FOLD: 1 + the step that sends the answer; 0: none. */
+	uint32_t answer;
+	uint32_t number;            /* which message from here to peer the answer is, on both sides; from 0 on */
+	uint32_t joint;             /* FOLD that stands last in its round: how many to the round's end are one fold with it; else 0 */
 };
 
 /* Some ranks, in order: base, base + stride, ...; me is this rank's index among them. */
@@ -65,18 +77,29 @@ struct snti_plan_shape {
 
 void snti_plan_init(struct snti_plan *plan, const struct snti_plan_shape *shape);
 void snti_plan_fini(struct snti_plan *plan);
-/* Works out widest and the TMP fields. The plan's sticky error, or 0. */
+/* Works out widest, the TMP fields, joint folds and answers. The plan's sticky error, or 0. */
 int  snti_plan_commit(struct snti_plan *plan) SNT_CHECK_RESULT;
+/* Part of commit: joint folds and answers. */
+void snti_plan_find_answers(struct snti_plan *plan);
 
 /* Steps of 0 chunks are left out. */
 void snti_plan_send(struct snti_plan *p, uint32_t peer, int from, uint32_t chunk, uint32_t count);
 void snti_plan_recv(struct snti_plan *p, uint32_t peer, int to, uint32_t chunk, uint32_t count);
 /* Lower ranks are left operands: arriving is left when peer < rank. */
 void snti_plan_fold(struct snti_plan *p, uint32_t peer, int to, int from, uint32_t chunk, uint32_t count);
+/* One of those that make a joint fold: what arrives is the right operand. */
+void snti_plan_join(struct snti_plan *p, uint32_t peer, int to, int from, uint32_t chunk, uint32_t count);
 void snti_plan_copy(struct snti_plan *p, int to, uint32_t to_chunk, int from, uint32_t from_chunk, uint32_t count);
 void snti_plan_merge(struct snti_plan *p, int to, int from, uint32_t chunk, uint32_t count, int from_is_left);
 /* What follows waits for what came before. An empty round costs nothing. */
 void snti_plan_round(struct snti_plan *p);
+
+/* Whether two steps are parts of one joint fold, if they stand in one round. */
+static inline int snti_is_joint(const struct snti_step *a, const struct snti_step *b)
+{
+	return a->op == SNTI_STEP_FOLD && b->op == SNTI_STEP_FOLD && a->to == b->to && a->from == b->from &&
+	       a->to_chunk == b->to_chunk && a->from_chunk == b->from_chunk && a->count == b->count;
+}
 
 static inline struct snti_group snti_everyone(const struct snti_plan *p)
 {

@@ -26,13 +26,15 @@ struct rule {
 /* The first line that fits and whose algorithm can serve the call. Between nodes hierarchical sends less than what
  * stands behind it, and in no more rounds: than circulant up to 3 nodes, than ring with any number. */
 static const struct rule standard[] = {
-	{ SNT_ALLREDUCE, 2, 0, 256 * KIB, "oneshot", 0, 0, ANY_WIRE },   /* as many bytes as a ring, half the rounds */
+	{ SNT_ALLREDUCE, 2, 0, 32 * KIB, "oneshot", 0, 0, ANY_WIRE },    /* as many bytes as a ring, half the rounds */
 	{ SNT_ALLREDUCE, 2, 0, 1024 * KIB, "oneshot", 0, 0, NETWORK },
 	{ SNT_ALLREDUCE, 3, 0, 1 * KIB, "oneshot", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 4, 0, 4 * KIB, "oneshot", 0, 0, SHARED },
 	{ SNT_ALLREDUCE, 8, 0, 1 * KIB, "oneshot", 0, 0, SHARED },    /* a send over a network costs as much as a round */
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 16 * KIB, "doubling", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, 2, 0, ANY, "ring", 0, 0, ANY_WIRE },
+	{ SNT_ALLREDUCE, 4, 128 * KIB + 1, ANY, "direct", 0, 0, SHARED },
+	{ SNT_ALLREDUCE, 8, 256 * KIB + 1, ANY, "direct", 0, 0, SHARED },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "hierarchical", 0, 3, ANY_WIRE },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, 256 * KIB, "circulant", 0, 0, ANY_WIRE },
 	{ SNT_ALLREDUCE, UINT32_MAX, 0, ANY, "hierarchical", 0, UINT32_MAX, ANY_WIRE },
@@ -71,6 +73,7 @@ static const struct pipeline {
 } pipelines[] = {
 	{ SNT_ALLREDUCE, "ring", 0, 4, STEP_BYTES },
 	{ SNT_ALLREDUCE, "bidirectional", 0, 4, STEP_BYTES },
+	{ SNT_ALLREDUCE, "direct", 0, 4, STEP_BYTES },
 	{ SNT_ALLREDUCE, "hierarchical", 0, 4, RELAYED_BYTES },
 	{ SNT_ALLREDUCE, "tree", 2, 8, RELAYED_BYTES },
 	{ SNT_ALLREDUCE, "circulant", 2, 4, LEAP_BYTES },
@@ -135,7 +138,8 @@ static int try_rule(const struct rule *rule, const struct snti_question *q, stru
 		return 0;
 	a = snti_algorithm_find(rule->collective, rule->name);
 	if (!a || (a->needs_equal_blocks && q->unequal_blocks) ||
-	    (a->build == snti_allreduce_oneshot && q->size > SNTI_ONESHOT_MOST))
+	    (a->build == snti_allreduce_oneshot && q->size > SNTI_ONESHOT_MOST) ||
+	    (a->build == snti_allreduce_direct && q->size > SNTI_DIRECT_MOST))
 		return 0;
 	choice->algorithm = a;
 	default_slices(q, choice);

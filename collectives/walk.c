@@ -13,6 +13,8 @@
 struct waiting { uint32_t rank, next; const struct snti_step *step; };
 struct queue { uint32_t head, tail; };
 struct walker { uint32_t next_step, open; struct queue sends, recvs; };   /* of and for this receiver */
+/* What has come for a step of the round that is part of a joint fold. */
+struct share { uint32_t rank; const struct snti_step *send; };
 
 struct state {
 	const struct snti_plan *plans;
@@ -21,6 +23,7 @@ struct state {
 	struct snti_walk_stop *stop;
 	struct walker *walkers;
 	struct waiting *pool;
+	struct share **shares;              /* per rank, if it has joint folds: by place in the round */
 	uint32_t pool_free, *ready, ready_count;
 	uint32_t buffers, chunks;
 	uint64_t epoch, *read, *written;    /* per buffer and chunk: the last round that did so */
@@ -136,6 +139,22 @@ static int clashes(struct state *s, const struct snti_plan *p, const struct snti
 	return clash;
 }
 
+/* Whether the step is part of a joint fold that has begun before it. */
+static int follows(const struct snti_plan *p, uint32_t first, uint32_t i)
+{
+	return i > first && snti_is_joint(&p->steps[i - 1], &p->steps[i]);
+}
+
+/* One pass has no sides, and the steps before it must be on their way while it waits for all that it needs. */
+static const char *check_joint(const struct snti_plan *p, uint32_t first, uint32_t i, uint32_t end)
+{
+	int joins = follows(p, first, i), begins = i + 1 < end && follows(p, first, i + 1);
+
+	if ((joins || begins) && p->steps[i].left)
+		return "a joint fold whose order is not that of its steps";
+	return joins && !begins && i + 1 < end ? "a joint fold that does not end its round" : NULL;
+}
+
 static int check_round(struct state *s, uint32_t rank, uint32_t first, uint32_t end)
 {
 	const struct snti_plan *p = &s->plans[rank];
@@ -146,7 +165,9 @@ static int check_round(struct state *s, uint32_t rank, uint32_t first, uint32_t 
 
 		if (status)
 			return status;
-		if (overlaps_itself(p, &p->steps[i]) || clashes(s, p, &p->steps[i]))
+		if (check_joint(p, first, i, end))
+			return stopped(s, rank, &p->steps[i], check_joint(p, first, i, end));
+		if (overlaps_itself(p, &p->steps[i]) || (!follows(p, first, i) && clashes(s, p, &p->steps[i])))
 			return stopped(s, rank, &p->steps[i], "a step that disturbs another of its round");
 	}
 	return 0;
@@ -161,6 +182,13 @@ static void finish(struct state *s, uint32_t rank)
 	s->ready[s->ready_count++] = rank;
 }
 
+/* The round that @recv stands in: its first step, and one past its last. */
+static void round_of(const struct snti_plan *p, uint32_t end, uint32_t *first)
+{
+	for (*first = end - 1; *first && p->steps[*first - 1].round == p->steps[end - 1].round; --*first)
+		;
+}
+
 static int match(struct state *s, uint32_t from, const struct snti_step *send, uint32_t to, const struct snti_step *recv)
 {
 	int status = s->walk->message ? s->walk->message(s->walk->arg, from, send, to, recv) : 0;
@@ -168,6 +196,44 @@ static int match(struct state *s, uint32_t from, const struct snti_step *send, u
 	finish(s, from);
 	finish(s, to);
 	return status;
+}
+
+/* All shares of a joint fold are there: they are folded in the order of its steps, and only now are their senders done. */
+static int join(struct state *s, uint32_t to, uint32_t first, uint32_t begin, uint32_t end)
+{
+	int status = 0;
+
+	for (uint32_t i = begin; i < end && !status; i++) {
+		struct share *share = &s->shares[to][i - first];
+		struct snti_step step = s->plans[to].steps[i];
+
+		step.from = i == begin ? step.from : step.to;
+		step.from_chunk = i == begin ? step.from_chunk : step.to_chunk;
+		status = match(s, share->rank, share->send, to, &step);
+		share->send = NULL;
+	}
+	return status;
+}
+
+static int meet(struct state *s, uint32_t from, const struct snti_step *send, uint32_t to, const struct snti_step *recv)
+{
+	const struct snti_plan *p = &s->plans[to];
+	uint32_t i = (uint32_t)(recv - p->steps), end = s->walkers[to].next_step, first, begin = i, last = i + 1;
+
+	if (recv->op != SNTI_STEP_FOLD)
+		return match(s, from, send, to, recv);
+	round_of(p, end, &first);
+	while (follows(p, first, begin))
+		begin--;
+	while (last < end && follows(p, first, last))
+		last++;
+	if (last - begin == 1)
+		return match(s, from, send, to, recv);
+	s->shares[to][i - first] = (struct share){ from, send };
+	for (uint32_t k = begin; k < last; k++)
+		if (!s->shares[to][k - first].send)
+			return 0;
+	return join(s, to, first, begin, last);
 }
 
 static int issue(struct state *s, uint32_t rank, const struct snti_step *step)
@@ -186,9 +252,9 @@ static int issue(struct state *s, uint32_t rank, const struct snti_step *step)
 	if (!other)
 		put(s, is_send ? &receiver->sends : &receiver->recvs, is_send ? rank : step->peer, step);
 	else if (is_send)
-		status = match(s, rank, step, step->peer, other);
+		status = meet(s, rank, step, step->peer, other);
 	else
-		status = match(s, step->peer, other, rank, step);
+		status = meet(s, step->peer, other, rank, step);
 	return status;
 }
 
@@ -222,6 +288,23 @@ static uint32_t widest_round(const struct snti_plan *p)
 	return widest;
 }
 
+static int has_joint(const struct snti_plan *p)
+{
+	for (uint32_t i = 1; i < p->step_count; i++)
+		if (p->steps[i].round == p->steps[i - 1].round && snti_is_joint(&p->steps[i - 1], &p->steps[i]))
+			return 1;
+	return 0;
+}
+
+static int make_shares(struct state *s)
+{
+	s->shares = calloc(s->size, sizeof(struct share *));
+	for (uint32_t r = 0; r < s->size && s->shares; r++)
+		if (has_joint(&s->plans[r]) && !(s->shares[r] = calloc(widest_round(&s->plans[r]), sizeof(*s->shares[r]))))
+			return SNT_ENOMEM;
+	return s->shares ? 0 : SNT_ENOMEM;
+}
+
 static uint32_t most_buffers(const struct snti_plan *p)
 {
 	uint32_t most = SNTI_TMP;
@@ -248,7 +331,7 @@ static int prepare(struct state *s)
 	s->pool = calloc((size_t)pool + 1, sizeof(*s->pool));
 	s->read = calloc((size_t)s->buffers * s->chunks, sizeof(*s->read));
 	s->written = calloc((size_t)s->buffers * s->chunks, sizeof(*s->written));
-	if (!s->walkers || !s->ready || !s->pool || !s->read || !s->written)
+	if (!s->walkers || !s->ready || !s->pool || !s->read || !s->written || make_shares(s))
 		return snti_fail(SNT_ENOMEM, "no memory to run the plans of %u ranks", s->size);
 	for (uint32_t i = 1; i < pool; i++)
 		s->pool[i].next = i + 1;
@@ -307,6 +390,9 @@ int snti_walk_explained(const struct snti_plan *plans, uint32_t size, const stru
 	free(s.pool);
 	free(s.read);
 	free(s.written);
+	for (uint32_t r = 0; r < size && s.shares; r++)
+		free(s.shares[r]);
+	free(s.shares);
 	return status;
 }
 

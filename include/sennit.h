@@ -308,7 +308,8 @@ SNT_API int snt_recv(struct snt_team *team, void *out, size_t count, enum snt_ty
 
 /* @size bytes that peers on the same host map and read in place: buffers from here
  * save large operations a copy. Aligned to 64 bytes at least, zeroed. NULL when
- * there is none left; snt_error_text() says why. Belongs to no team. Any thread. */
+ * there is none left; snt_error_text() says why. Belongs to no team. Any thread. Peers
+ * read here, and write results, only while an operation runs that has its buffers here. */
 SNT_API void *snt_alloc(size_t size);
 /* @memory from snt_alloc(), or NULL. No operation that runs may use it. Any thread. */
 SNT_API void snt_free(void *memory);

@@ -600,6 +600,9 @@ int conformance_run(const struct snti_transport *transport)
 		paired(sleeping_moves_a_large_message),
 		paired(garbage_address_is_refused),
 		paired(shared_memory_is_a_source),
+		paired(a_lent_message_stays_where_it_is_until_it_is_given_back),
+		paired(private_memory_is_not_lent),
+		paired(a_sender_that_hangs_up_takes_back_what_it_lent),
 	};
 
 	wire = transport;

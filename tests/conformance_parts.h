@@ -73,5 +73,9 @@ void armed_port_wakes_on_arrival(void **state);
 void sleeping_moves_a_large_message(void **state);
 void garbage_address_is_refused(void **state);
 void shared_memory_is_a_source(void **state);
+/* conformance_lent.c */
+void a_lent_message_stays_where_it_is_until_it_is_given_back(void **state);
+void private_memory_is_not_lent(void **state);
+void a_sender_that_hangs_up_takes_back_what_it_lent(void **state);
 
 #endif

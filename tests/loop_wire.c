@@ -45,6 +45,60 @@ static int loop_recv(struct snti_conn *conn, struct snti_xfer *xfer)
 	return offer(c->wire, queue(c->wire, c->to, c->from, 1), xfer);
 }
 
+static struct snti_xfer *first_on(struct snti_link *list, uint64_t lane)
+{
+	snti_list_each(link, list) {
+		struct snti_xfer *xfer = snti_container(link, struct snti_xfer, link);
+
+		if (xfer->lane == lane)
+			return xfer;
+	}
+	return NULL;
+}
+
+/* Some are lent, some are not; some senders have room, some have it in vain. */
+static int loop_borrow(struct snti_conn *conn, struct snti_xfer *xfer)
+{
+	struct loop_conn *c = (struct loop_conn *)conn;
+	struct snti_xfer *send = first_on(queue(c->wire, c->to, c->from, 0), xfer->lane);
+
+	if (!send || loop_wire_roll(c->wire, 5) == 0)
+		return SNTI_AGAIN;
+	if (send->moved || send->size != xfer->size || send->fingerprint != xfer->fingerprint || loop_wire_roll(c->wire, 4) == 0)
+		return SNTI_UNLENT;
+	snti_list_remove(&send->link);
+	snti_list_init(&send->link);
+	xfer->private = send;
+	xfer->lent = send->data;
+	xfer->room = loop_wire_roll(c->wire, 4) ? send->room : NULL;
+	xfer->answer = send->answer;
+	xfer->status = 0;
+	snti_list_init(&xfer->link);
+	c->wire->lent++;
+	return 0;
+}
+
+static int loop_write(struct snti_conn *conn, int begins)
+{
+	struct loop_conn *c = (struct loop_conn *)conn;
+
+	c->wire->writing += begins ? 1 : -1;
+	return 0;
+}
+
+static int loop_give_back(struct snti_conn *conn, struct snti_xfer *xfer, int answered)
+{
+	struct loop_conn *c = (struct loop_conn *)conn;
+	struct snti_xfer *send = xfer->private;
+	struct loop_wire *wire = c->wire;
+
+	wire->moved_bytes += xfer->size;
+	wire->answered += answered;
+	send->answered = answered;
+	send->status = wire->dies_at && wire->moved_bytes >= wire->dies_at ? SNT_EPEER : 0;
+	return send->status;
+}
+
 static void drop_all(struct snti_link *list, int status)
 {
 	while (!snti_list_empty(list)) {
@@ -72,7 +126,7 @@ static int loop_flush(struct snti_conn *conn)
 
 static const struct snti_transport loop_transport = {
 	.name = "loop", .conn_size = sizeof(struct loop_conn), .hang_up = loop_hang_up, .send = loop_send,
-	.recv = loop_recv, .flush = loop_flush,
+	.recv = loop_recv, .flush = loop_flush, .borrow = loop_borrow, .write = loop_write, .give_back = loop_give_back,
 };
 
 int loop_wire_init(struct loop_wire *wire, uint32_t ranks, uint64_t seed)

@@ -9,6 +9,8 @@ struct loop_wire {
 	uint64_t seed;
 	uint32_t ranks;
 	uint64_t moved_bytes, dies_at;      /* dies_at 0: never */
+	uint64_t lent, answered;            /* messages */
+	int writing;                        /* writes into rooms that have begun and not ended */
 	struct snti_link *queues;           /* [from * ranks + to] * 2: sends, receives */
 };
 

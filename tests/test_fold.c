@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "base/copy.h"
 #include "collectives/fold.h"
 
 #if defined(__x86_64__)
@@ -355,6 +356,53 @@ static void many_sources_give_the_bits_of_two_at_a_time(void **state)
 					check_many(type, fold, number, counts[c], (unsigned)any() % (number + 1));
 }
 
+/* @over: 0 all places apart, else the last one is source over - 1; @off: bytes off the borders of lines. */
+static void check_spread(struct snti_fold_spread *f, size_t count, unsigned over, size_t off)
+{
+	enum { MOST_SPREAD = 1100, ROOM = (MOST_SPREAD + 16) * 8 };
+	static _Alignas(64) unsigned char rooms[2 * SNTI_FOLD_MOST][ROOM], want[ROOM];
+	size_t bytes = count * snt_type_size(f->type);
+
+	for (unsigned i = 0; i < f->number; i++) {
+		f->sources[i] = rooms[i] + off;
+		for (size_t k = 0; k < count; k++)
+			store(f->type, rooms[i] + off, k, any_element(f->type));
+	}
+	for (unsigned i = 0; i < f->places; i++) {
+		f->to[i] = rooms[SNTI_FOLD_MOST + i] + off;
+		memset(f->to[i], 0x5a, bytes + 1);
+	}
+	snti_fold_variant("scalar", f->type, f->fold)(want, f->sources[0], f->sources[1], count);
+	for (unsigned i = 2; i < f->number; i++)
+		snti_fold_variant("scalar", f->type, f->fold)(want, want, f->sources[i], count);
+	if (over) {
+		f->to[f->places - 1] = rooms[over - 1] + off;
+		rooms[over - 1][off + bytes] = 0x5a;
+	}
+	snti_fold_spread(f, count);
+	snti_stream_end();
+	for (unsigned i = 0; i < f->places; i++) {
+		assert_memory_equal(f->to[i], want, bytes);
+		assert_int_equal(((unsigned char *)f->to[i])[bytes], 0x5a);
+	}
+}
+
+static void a_spread_fold_gives_the_same_bits_everywhere(void **state)
+{
+	static const size_t counts[] = { 0, 1, 64, 65, 200, 1100 };
+
+	(void)state;
+	for (int type = 0; type < SNT_TYPE_COUNT; type++)
+		for (int how = 0; how < SNT_FOLD_COUNT; how++)
+			for (unsigned number = 2; snti_fold_function(type, how) && number <= SNTI_FOLD_MOST; number++)
+				for (size_t c = 0; c < sizeof(counts) / sizeof(*counts); c++) {
+					struct snti_fold_spread f = { .type = type, .fold = how, .number = number,
+						.places = 1 + (unsigned)any() % SNTI_FOLD_MOST, .kept = (unsigned)any() % 2 };
+
+					check_spread(&f, counts[c], (unsigned)any() % (number + 1), any() % 2 ? 0 : any() % 16 * 4);
+				}
+}
+
 static void one_pass_of_each_variant_gives_the_bits_of_two_at_a_time(void **state)
 {
 	enum { COUNT = 512 };
@@ -487,6 +535,7 @@ int main(void)
 		cmocka_unit_test(a_large_fold_gives_the_bits_of_the_scalar_one),
 		cmocka_unit_test(one_nan_in_any_place_becomes_the_one_nan),
 		cmocka_unit_test(many_sources_give_the_bits_of_two_at_a_time),
+		cmocka_unit_test(a_spread_fold_gives_the_same_bits_everywhere),
 		cmocka_unit_test(one_pass_of_each_variant_gives_the_bits_of_two_at_a_time),
 		cmocka_unit_test(there_is_a_fold_for_every_pair_that_makes_sense),
 		cmocka_unit_test(all_16_bit_floats_survive_the_way_through_float32),

@@ -89,7 +89,7 @@ static void send_letter(struct run *x, uint32_t rank, const struct snti_step *s)
 }
 
 /* 1: done; 0: nothing has come yet; -1: what has come does not fit. */
-static int read_letter(struct run *x, uint32_t rank, const struct snti_step *s)
+static int read_letter(struct run *x, uint32_t rank, const struct snti_step *s, int is_later)
 {
 	struct letter *letter = take_letter(x, s->peer, rank);
 	int fits = letter && letter->count == s->count;
@@ -98,7 +98,7 @@ static int read_letter(struct run *x, uint32_t rank, const struct snti_step *s)
 		struct value came = letter->values[i];
 
 		if (s->op == SNTI_STEP_FOLD) {
-			struct value mine = *at(x, rank, s->from, s->from_chunk + i);
+			struct value mine = is_later ? *at(x, rank, s->to, s->to_chunk + i) : *at(x, rank, s->from, s->from_chunk + i);
 
 			came = s->left ? fold(came, mine) : fold(mine, came);
 		}
@@ -127,6 +127,9 @@ static int must_wait(const struct run *x, uint32_t rank, uint32_t i)
 	const struct snti_step *steps = x->plans[rank].steps;
 
 	for (uint32_t k = x->begin[rank]; k < i && steps[i].op <= SNTI_STEP_FOLD; k++)
+		if (!x->done[rank][k] && snti_is_joint(&steps[k], &steps[i]))
+			return 1;
+	for (uint32_t k = x->begin[rank]; k < i && steps[i].op <= SNTI_STEP_FOLD; k++)
 		if (!x->done[rank][k] && steps[k].op <= SNTI_STEP_FOLD && steps[k].peer == steps[i].peer &&
 		    (steps[k].op == SNTI_STEP_SEND) == (steps[i].op == SNTI_STEP_SEND))
 			return 1;
@@ -143,7 +146,7 @@ static int do_step(struct run *x, uint32_t rank, uint32_t i)
 	if (s->op == SNTI_STEP_SEND)
 		send_letter(x, rank, s);
 	else if (s->op <= SNTI_STEP_FOLD)
-		result = read_letter(x, rank, s);
+		result = read_letter(x, rank, s, i > x->begin[rank] && snti_is_joint(s - 1, s));
 	else
 		do_local(x, rank, s);
 	x->done[rank][i] = result > 0;
@@ -330,6 +333,11 @@ static void spoil(struct snti_plan *p)
 		p->steps[k].round--;
 }
 
+static int serves(const struct snti_algorithm *a, uint32_t size)
+{
+	return a->build != snti_allreduce_direct || size <= SNTI_DIRECT_MOST;
+}
+
 static struct snti_plan *build(const struct snti_algorithm *a, uint32_t size)
 {
 	struct snti_plan_shape shape = { .collective = a->collective, .size = size, .root = roll(size),
@@ -344,7 +352,7 @@ static void every_plan_gives_the_right_result_in_any_order(void **state)
 {
 	(void)state;
 	for (const struct snti_algorithm *a = snti_algorithms; a->name; a++)
-		for (uint32_t size = 1; size <= 16 && a->collective != SNT_BARRIER; size++) {
+		for (uint32_t size = 1; size <= 16 && serves(a, size) && a->collective != SNT_BARRIER; size++) {
 			struct snti_plan *plans = build(a, size);
 
 			if (!always_right(plans, size))
@@ -357,7 +365,7 @@ static void try_mutants(const struct snti_algorithm *a, uint32_t *refused, uint3
 {
 	for (uint32_t k = 0; k < MUTANTS; k++) {
 		uint64_t seed = dice;
-		uint32_t size = 2 + roll(9);
+		uint32_t size = 2 + roll(serves(a, 10) ? 9 : SNTI_DIRECT_MOST - 1);
 		struct snti_plan *plans = build(a, size), *victim = &plans[roll(size)];
 
 		if (victim->step_count)

@@ -46,16 +46,25 @@ static void small_and_large_calls_get_different_algorithms(void **state)
 	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 4100, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1025, ""), "doubling");
 	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 8, ""), "doubling");
-	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 100000, ""), "circulant");
-	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1 << 20, ""), "ring");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 32768, ""), "oneshot");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 2, 32772, ""), "ring");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 16384, ""), "doubling");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, 128 << 10, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 4, (128 << 10) + 4, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 256 << 10, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, (256 << 10) + 4, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 8, 1 << 30, ""), "direct");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 100000, ""), "circulant");
+	assert_string_equal(chosen(SNT_ALLREDUCE, 9, 1 << 20, ""), "ring");
 	assert_int_equal(choose(SNT_ALLREDUCE, 8, 8 << 20, "").slices, 8);
+	assert_int_equal(choose(SNT_ALLREDUCE, 16, 16 << 20, "").slices, 8);
 	assert_int_equal(choose(SNT_BROADCAST, 8, 1 << 20, "").window, 8);
 }
 
 static const char *chosen_on(uint32_t nodes, uint32_t node_size, uint64_t bytes, const char *overrides)
 {
 	struct snti_question q = { .collective = SNT_ALLREDUCE, .size = nodes * node_size, .node_size = node_size,
-		.bytes = bytes };
+		.bytes = bytes, .slice = nodes > 1 ? 8 << 20 : 0 };
 	struct snti_choice choice;
 
 	assert_int_equal(snti_select(&q, overrides, &choice), 0);
@@ -111,11 +120,12 @@ static void several_ranks_on_each_of_several_nodes_get_hierarchical(void **state
 			assert_string_equal(chosen_on(nodes, node_size, 256 << 10, ""), nodes <= 3 ? "hierarchical" : "circulant");
 			assert_string_equal(chosen_on(nodes, node_size, (256 << 10) + 1, ""), "hierarchical");
 		}
-	assert_string_equal(chosen_on(1, 8, 1 << 20, ""), "ring");
-	assert_string_equal(chosen_on(8, 1, 1 << 20, ""), "ring");
+	assert_string_equal(chosen_on(1, 8, 1 << 20, ""), "direct");
+	assert_string_equal(chosen_on(8, 1, 1 << 20, ""), "circulant");
+	assert_string_equal(chosen_on(8, 1, 8 << 20, ""), "ring");
 	assert_string_equal(chosen_on(2, 8, 1 << 20, "allreduce:ring"), "ring");
 	assert_int_equal(snti_select(&uneven, "", &choice), 0);
-	assert_string_equal(choice.algorithm->name, "ring");
+	assert_string_equal(choice.algorithm->name, "direct");
 }
 
 /* In how many rounds something goes from one node to another. */

@@ -191,14 +191,6 @@ static void fail_xfers(struct shm_conn *c, int status)
 	c->work = 0;
 }
 
-/* Before the caller may write to what it had offered: a peer that reads on looks at this afterwards. */
-static void leave_offers(struct shm_conn *c)
-{
-	if (c->region)
-		shm_store(c->own_left, 1);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-}
-
 /* For ever. @status has its text already. */
 void shm_fail(struct shm_conn *c, int status)
 {
@@ -208,7 +200,7 @@ void shm_fail(struct shm_conn *c, int status)
 		shm_port_of(c->base.port)->setting_up--;
 	c->base.status = status;
 	c->cell_limit = 0;
-	leave_offers(c);
+	shm_leave_offers(c);
 	shm_leave(c);
 	fail_xfers(c, status);
 }
@@ -255,7 +247,7 @@ static void hang_up(struct snti_conn *conn)
 			break;
 		}
 	c->listed = 0;
-	leave_offers(c);
+	shm_leave_offers(c);
 	if (conn->status >= 0) {
 		p->setting_up -= conn->status == SNT_BUSY;
 		shm_leave(c);
@@ -277,6 +269,7 @@ const struct snti_transport snti_shm_transport = {
 	.within_host = 1,
 	.folds_behind = 1,
 	.slice = (size_t)128 << 10,     /* a window of them stays in the second-level cache */
+	.lends = SHM_PIECE_LEAST,
 	.port_size = sizeof(struct shm_port),
 	.conn_size = sizeof(struct shm_conn),
 	.open = open_port,
@@ -290,5 +283,8 @@ const struct snti_transport snti_shm_transport = {
 	.hang_up = hang_up,
 	.send = shm_send,
 	.recv = shm_recv,
+	.borrow = shm_borrow,
+	.write = shm_write,
+	.give_back = shm_give_back,
 	.flush = flush,
 };

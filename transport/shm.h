@@ -26,6 +26,7 @@
 #define SHM_CHUNK 1024u
 #define SHM_AHEAD 4                     /* lines of a slot: 8 and 16 cost longer messages more than they give short ones */
 #define SHM_PIECE_LEAST ((uint64_t)16 << 10)  /* below, a second piece costs more than it overlaps */
+#define SHM_LEAVES 4u                   /* polls for which a message stays in its slot before it is kept aside */
 #define SHM_PULL ((size_t)256 << 10)    /* bytes pulled per poll, so that other lanes move too */
 #define SHM_SINGLE_COPY ((size_t)512 << 10)     /* a shorter message is through before a read has begun to pay */
 #define SHM_BOUNCE ((size_t)128 << 10)  /* stays in a core's L2 */
@@ -38,6 +39,7 @@ enum shm_type {
 	SHM_CLEAR,      /* answer: send it through the slots */
 	SHM_DONE,       /* answer: it has been read */
 	SHM_REJECT,     /* answer: it is not what the receiver expects */
+	SHM_ANSWERED,   /* answer: it has been read, and the room that came with it is written */
 };
 
 struct shm_cell {
@@ -55,6 +57,7 @@ struct shm_way {
 	_Alignas(128) struct shm_counters counters;
 	_Alignas(128) uint64_t sleeping;        /* the receiver's: odd while it sleeps */
 	_Alignas(128) uint64_t left;            /* the sender's: what lies at its offers is no message any more */
+	_Alignas(128) uint64_t writing;         /* the receiver's: 1 while it writes into the sender's rooms */
 };
 
 struct shm_region {
@@ -63,8 +66,9 @@ struct shm_region {
 	_Alignas(4096) struct shm_way ways[2];  /* from the connector, from the acceptor; then the slots likewise */
 };
 
-/* @unasked: not an offer: it comes through the slots at once, in pieces of whole chunks but for the last. */
-struct shm_offer { uint64_t address, memory, offset, unasked; };
+/* @unasked: not an offer: it comes through the slots at once, in pieces of whole chunks but for the last.
+ * @room_memory: where there is room for an answer, 0: there is none. */
+struct shm_offer { uint64_t address, memory, offset, unasked, room_memory, room_offset, answer; };
 
 /* Messages over the socket. A single byte is a wake-up. */
 enum shm_note_type { SHM_HELLO = 1, SHM_WELCOME, SHM_MEMORY, SHM_BYE };
@@ -113,16 +117,17 @@ struct shm_early {
 	int is_offer;
 };
 
-enum shm_in_state { SHM_IN_FREE, SHM_IN_WAITS, SHM_IN_CLEARED, SHM_IN_PULLED };
+enum shm_in_state { SHM_IN_FREE, SHM_IN_WAITS, SHM_IN_CLEARED, SHM_IN_PULLED, SHM_IN_LENT };
 struct shm_in {
 	struct snti_xfer *xfer;
 	enum shm_in_state state;
 	uint64_t address;               /* in the sender, for process_vm_readv */
 	const char *mapped;             /* in this process, or NULL */
+	char *room;                     /* likewise */
 	struct shm_early *early;        /* where it is kept that comes unasked, and for which nobody waits */
 };
 
-struct shm_mapping { uint64_t id; char *base; size_t size; };
+struct shm_mapping { uint64_t id; char *base; size_t size; int may_write; };
 struct shm_answer { uint32_t type, number; };
 
 struct shm_conn {
@@ -143,9 +148,13 @@ struct shm_conn {
 	struct snti_link posted, early;
 	struct shm_counters done;       /* what has been consumed and matched */
 	struct shm_counters told;       /* what of it the peer can see */
+	uint64_t left_cell;             /* has been left where it is, as nobody waits for it yet, */
+	uint32_t left_times;            /* so many times */
 	struct shm_counters *own_counters;
 	uint64_t *own_sleeping, *own_left;
 	const uint64_t *peer_left;
+	uint64_t *own_writing;
+	const uint64_t *peer_writing;
 	const char *in_slots;
 
 	int work;                       /* poll has more to do here than to look for a cell */
@@ -271,6 +280,14 @@ int shm_piece(struct shm_conn *c, uint32_t number, uint64_t size);
 void shm_send_ahead(struct shm_conn *c, const struct snti_xfer *recv, size_t end);
 int shm_move_large(struct shm_conn *c);
 int shm_can_move(struct shm_conn *c);
+void shm_finish_in(struct shm_conn *c, uint32_t number, uint32_t type);
+int shm_was_abandoned(const struct shm_conn *c);
+
+/* shm_lend.c */
+int shm_borrow(struct snti_conn *conn, struct snti_xfer *xfer);
+int shm_write(struct snti_conn *conn, int begins);
+int shm_give_back(struct snti_conn *conn, struct snti_xfer *xfer, int answered);
+void shm_leave_offers(struct shm_conn *c);
 
 /* shm_early.c */
 int shm_early_init(struct shm_conn *c);
@@ -300,6 +317,7 @@ void shm_region_drop(struct shm_conn *c);
 uint64_t shm_announce(struct shm_conn *c, const struct snti_memory *memory);
 int shm_learn(struct shm_conn *c, const struct shm_note *note, int fd);
 const char *shm_mapped(const struct shm_conn *c, const struct shm_offer *offer, uint64_t size);
+char *shm_room(struct shm_conn *c, const struct shm_offer *offer, uint64_t size);
 void shm_probe(struct shm_conn *c);
 int shm_sealed_size(int fd, uint64_t *size);
 

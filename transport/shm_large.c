@@ -99,6 +99,11 @@ int shm_offer(struct shm_conn *c, struct snti_xfer *xfer)
 		offer.memory = shm_announce(c, xfer->memory);
 		offer.offset = (uint64_t)((char *)xfer->data - xfer->memory->base);
 	}
+	if (offer.memory && xfer->room) {
+		offer.room_memory = shm_announce(c, xfer->room_memory);
+		offer.room_offset = (uint64_t)((char *)xfer->room - xfer->room_memory->base);
+		offer.answer = xfer->answer;
+	}
 	number = c->free_numbers[--c->free_count];
 	c->out[number] = xfer;
 	xfer->number = number;
@@ -122,11 +127,12 @@ int shm_answered(struct shm_conn *c, uint32_t type, uint32_t number)
 {
 	struct snti_xfer *xfer = c->out[number];
 
-	if (!xfer || xfer->acked || type < SHM_CLEAR || type > SHM_REJECT)
+	if (!xfer || xfer->acked || type < SHM_CLEAR || type > SHM_ANSWERED || (type == SHM_ANSWERED && !xfer->room))
 		return SNT_EPROTOCOL;
 	if (type == SHM_CLEAR) {
 		go_on(c, xfer);
-	} else if (type == SHM_DONE) {
+	} else if (type == SHM_DONE || type == SHM_ANSWERED) {
+		xfer->answered = type == SHM_ANSWERED;
 		finish_out(c, number, 0);
 	} else {
 		finish_out(c, number, snti_fail(SNT_EMISMATCH, "rank %d expects another message than %zu bytes (call %016llx)",
@@ -185,13 +191,13 @@ static void clear_to_send(struct shm_conn *c, uint32_t number)
 	answer(c, SHM_CLEAR, number);
 }
 
-static void finish_in(struct shm_conn *c, uint32_t number)
+void shm_finish_in(struct shm_conn *c, uint32_t number, uint32_t type)
 {
 	struct snti_xfer *xfer = c->in[number].xfer;
 
 	snti_list_remove(&xfer->link);
 	c->in[number] = (struct shm_in){ 0 };
-	answer(c, SHM_DONE, number);
+	answer(c, type, number);
 	xfer->status = 0;
 }
 
@@ -227,7 +233,7 @@ void shm_take_offer(struct shm_conn *c, struct snti_xfer *xfer, uint32_t number,
 	xfer->number = number;
 	xfer->moved = xfer->acked = 0;
 	if (!xfer->size) {
-		finish_in(c, number);
+		shm_finish_in(c, number, SHM_DONE);
 	} else if (in->mapped || (in->address && worth_reading(c, xfer->size))) {
 		in->state = SHM_IN_PULLED;
 		snti_list_append(&c->pulls, &xfer->link);
@@ -306,7 +312,7 @@ static void stop_reading(struct shm_conn *c, struct snti_xfer *xfer)
 }
 
 /* Whether what was just read may be another's than the message's: its sender has given up. */
-static int was_abandoned(const struct shm_conn *c)
+int shm_was_abandoned(const struct shm_conn *c)
 {
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return shm_load(c->peer_left) != 0;
@@ -320,10 +326,10 @@ static int pull(struct shm_conn *c)
 
 	if (pull_piece(c, xfer, &c->in[number], left < SHM_PULL ? left : SHM_PULL)) {
 		stop_reading(c, xfer);
-	} else if (was_abandoned(c)) {
+	} else if (shm_was_abandoned(c)) {
 		shm_fail(c, snti_fail(SNT_EPEER, "rank %d gave up while its memory was read", c->base.peer));
 	} else if (xfer->moved == xfer->size) {
-		finish_in(c, number);
+		shm_finish_in(c, number, SHM_DONE);
 	} else {
 		snti_list_remove(&xfer->link);
 		snti_list_append(&c->pulls, &xfer->link);

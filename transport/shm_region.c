@@ -31,6 +31,8 @@ static int lay_out(struct shm_conn *c, int side)
 	c->out_cells = out->cells;
 	c->peer_sleeping = &out->sleeping;
 	c->own_left = &out->left;
+	c->peer_writing = &out->writing;
+	c->own_writing = &in->writing;
 	c->peer_counters = &out->counters;
 	c->out_slots = slots + (size_t)side * c->slot * c->slots;
 	c->in_cells = in->cells;
@@ -164,10 +166,15 @@ uint64_t shm_announce(struct shm_conn *c, const struct snti_memory *memory)
 	return memory->id;
 }
 
+static int is_inside(const struct shm_mapping *mapping, const char *at)
+{
+	return at && at >= mapping->base && at < mapping->base + mapping->size;
+}
+
 static int is_being_read(const struct shm_conn *c, const struct shm_mapping *mapping)
 {
 	for (size_t i = 0; i < SHM_NUMBERS; i++)
-		if (c->in[i].mapped && c->in[i].mapped >= mapping->base && c->in[i].mapped < mapping->base + mapping->size)
+		if (is_inside(mapping, c->in[i].mapped) || is_inside(mapping, c->in[i].room))
 			return 1;
 	return 0;
 }
@@ -198,6 +205,22 @@ const char *shm_mapped(const struct shm_conn *c, const struct shm_offer *offer, 
 
 		if (m->id == offer->memory && m->base)
 			return offer->offset <= m->size && size <= m->size - offer->offset ? m->base + offer->offset : NULL;
+	}
+	return NULL;
+}
+
+/* Where the answer to an offer belongs, or NULL. Only memory in which room was offered is mapped for writing. */
+char *shm_room(struct shm_conn *c, const struct shm_offer *offer, uint64_t size)
+{
+	for (uint32_t i = 0; i < SHM_PLACES; i++) {
+		struct shm_mapping *m = &c->mappings[i];
+
+		if (!m->base || m->id != offer->room_memory || offer->room_offset > m->size || size > m->size - offer->room_offset)
+			continue;
+		if (!m->may_write && mprotect(m->base, m->size, PROT_READ | PROT_WRITE))
+			return NULL;
+		m->may_write = 1;
+		return m->base + offer->room_offset;
 	}
 	return NULL;
 }

@@ -307,12 +307,27 @@ static void take_cell(struct shm_conn *c, const struct shm_cell *cell)
 		consume(c);
 }
 
-/* Long enough that keeping it aside costs, and nobody waits for it: after what has just come somebody may, in a moment. */
+/* Long enough that keeping it aside costs, and nobody waits for it. */
 static int is_too_early(struct shm_conn *c, const struct shm_cell *cell)
 {
 	uint32_t type = __atomic_load_n(&cell->word, __ATOMIC_RELAXED) & 0xff;
+	struct shm_offer offer = { 0 };
 
-	return (type == SHM_SLOT || type == SHM_OFFER) && !find_posted(c, __atomic_load_n(&cell->lane, __ATOMIC_RELAXED));
+	if (type == SHM_OFFER)
+		memcpy(&offer, cell->bytes, sizeof(offer));
+	return (type == SHM_SLOT || offer.unasked) && !find_posted(c, __atomic_load_n(&cell->lane, __ATOMIC_RELAXED));
+}
+
+/* In a moment somebody may wait for it: after what has just come, or when the operation that polls gets on. */
+static int is_left(struct shm_conn *c, const struct shm_cell *cell, int taken)
+{
+	if (!is_too_early(c, cell))
+		return 0;
+	if (c->left_cell != c->received) {
+		c->left_cell = c->received;
+		c->left_times = 0;
+	}
+	return taken || c->left_times++ < SHM_LEAVES;
 }
 
 /* Takes what has come, at most a ring full. How many cells. */
@@ -323,7 +338,7 @@ int shm_drain(struct shm_conn *c)
 	while (taken < (int)SHM_CELLS && c->base.status == 0 && shm_has_cell(c)) {
 		const struct shm_cell *cell = &c->in_cells[c->received % SHM_CELLS];
 
-		if (taken && is_too_early(c, cell))
+		if (is_left(c, cell, taken))
 			break;
 		take_cell(c, cell);
 		taken++;

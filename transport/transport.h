@@ -18,6 +18,7 @@ struct snti_transport;
 
 /* Beside the statuses of sennit.h: not taken, or not now; ask again after progress. */
 #define SNTI_AGAIN 2
+#define SNTI_UNLENT 3                   /* borrow: receive it instead */
 
 /* Memory that peers can map (snt_alloc): which file, and where in it. */
 struct snti_memory {
@@ -54,6 +55,14 @@ struct snti_xfer {
 	uint32_t arriving_left;
 	uint32_t around;                /* recv: without fold, written around the caches */
 	uint32_t at_most;               /* recv: a shorter message is welcome; size becomes the message's */
+	/* send: whoever borrows this message may write as many bytes there, until it gives the message back: the answer, which
+	 * both sides know by a number. room: NULL, it may not. */
+	void *room;
+	struct snti_memory *room_memory;
+	uint32_t answer;
+	uint32_t answered;              /* send, when done: the answer is in the room */
+	/* borrow: where the message lies, and in room the sender's for the answer of that number, or NULL. */
+	const char *lent;
 
 	int status;                     /* SNT_BUSY, 0, or why it failed */
 
@@ -113,6 +122,7 @@ struct snti_transport {
 	const char *name;
 	int within_host;                /* reaches ranks of the same host only */
 	size_t slice;                   /* bytes of a message from which longer ones move no faster: pipelines cut to it */
+	size_t lends;                   /* longer messages may be lent: see borrow */
 	int folds_behind;               /* moved says how much of a send it has read, and data may change for the rest */
 	size_t port_size, conn_size;    /* the framework allocates (zeroed, 128-byte aligned), the transport fills in */
 
@@ -166,6 +176,16 @@ struct snti_transport {
 	 * accept has been called (SNTI_AGAIN until it is up). */
 	int  (*send)(struct snti_conn *conn, struct snti_xfer *xfer);
 	int  (*recv)(struct snti_conn *conn, struct snti_xfer *xfer);
+	/* Instead of recv: the message that would be received next stays where its sender has it, in memory of snt_alloc, until it is given
+	 * back. 0: lent, its status is 0 until the conn fails; SNTI_AGAIN: it has not come yet; SNTI_UNLENT: this one is
+	 * to be received; negative: the conn failed. write and give_back are set with it. */
+	int  (*borrow)(struct snti_conn *conn, struct snti_xfer *xfer);
+	/* Around writes into rooms of this peer's, which take no longer than a slice needs: @begins, then 0. 0, or the conn
+	 * failed. What is streamed in between is ordered before give_back. */
+	int  (*write)(struct snti_conn *conn, int begins);
+	/* The sender may have it back; @answered: all of its room is written. 0, or what was read may have been something
+	 * else, as the sender had given up. */
+	int  (*give_back)(struct snti_conn *conn, struct snti_xfer *xfer, int answered);
 	/* 0 when all that send completed has left this process or the peer has it; SNT_BUSY. */
 	int  (*flush)(struct snti_conn *conn);
 };
