@@ -360,12 +360,16 @@ static void swap_in_place(struct pair *p, size_t size, int turns)
 static void a_fold_in_place_follows_its_own_send(void **state)
 {
 	static const size_t swap_sizes[] = { 4, 96, 4096, 16384, 20000, 65536, 100000, 262144, 300000, 1 << 20, 3 << 20 };
-	unsigned char *out = filled(BEYOND, 1), *in = malloc(BEYOND);
-	struct snti_xfer waiting = message(out, BEYOND, 9), last = message(in, BEYOND, 9);
 	size_t count = sizeof swap_sizes / sizeof *swap_sizes;
+	struct snti_xfer waiting, last;
+	unsigned char *out, *in;
 
 	if (!wire->folds_behind)
 		skip();
+	out = filled(BEYOND, 1);
+	in = malloc(BEYOND);
+	waiting = message(out, BEYOND, 9);
+	last = message(in, BEYOND, 9);
 	for (size_t i = 0; i < 4 * count; i++) {
 		if (i == 2 * count)
 			do_send(*state, 0, &waiting);

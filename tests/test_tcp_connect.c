@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* test_tcp_connect.c - a peer that cannot be reached is tried again for a while, then the failure says why;
- * what is set on its sockets. */
+ * what is set on its sockets, and when epoll listens to them. */
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -126,6 +126,50 @@ static void sockets_within_the_host_do_not_pace(void **state)
 	end_pair(port, conn);
 }
 
+static void turn(struct snti_port *port[2], int times)
+{
+	for (int i = 0; i < times; i++)
+		for (int side = 0; side < 2; side++)
+			assert_true(port[side]->ops->poll(port[side]) >= 0);
+}
+
+static struct snti_xfer message(char *bytes)
+{
+	return (struct snti_xfer){ .data = bytes, .size = 8, .lane = 1 };
+}
+
+/* Who spins reads by itself what nobody waits for; who sleeps is woken again. */
+static void epoll_listens_for_sleepers_alone(void **state)
+{
+	char bytes[2][9] = { "abcdefgh", "" };
+	struct snti_xfer sent = message(bytes[0]), again = message(bytes[0]), got = message(bytes[1]);
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+	struct pollfd wake;
+
+	(void)state;
+	make_pair(&options, port, conn);
+	turn(port, 1000);
+	assert_int_equal(((struct tcp_conn *)conn[1])->sockets[0].interest, 0);
+	assert_int_equal(snti_send(conn[0], &sent), 0);
+	turn(port, 1000);
+	assert_int_equal(snti_recv(conn[1], &got), 0);
+	assert_int_equal(got.status, 0);
+	assert_string_equal(bytes[1], "abcdefgh");
+
+	wake = (struct pollfd){ .fd = port[1]->wake_fd, .events = POLLIN };
+	assert_int_equal(port[1]->ops->arm(port[1]), 0);
+	assert_int_equal(poll(&wake, 1, 0), 0);
+	assert_int_equal(snti_send(conn[0], &again), 0);
+	assert_int_equal(poll(&wake, 1, SOON_MS), 1);
+	turn(port, 1000);
+	snti_conn_close(conn[0]);
+	conn[0] = NULL;
+	turn(port, 1000);
+	assert_int_equal(((struct tcp_conn *)conn[1])->over, 1);
+	end_pair(port, conn);
+}
+
 static void a_port_is_as_patient_as_its_team(void **state)
 {
 	struct snt_team_options one = SNT_TEAM_OPTIONS;
@@ -147,6 +191,7 @@ int main(void)
 		cmocka_unit_test(a_refusal_is_tried_again_and_then_named),
 		cmocka_unit_test(sockets_are_as_patient_as_the_port),
 		cmocka_unit_test(sockets_within_the_host_do_not_pace),
+		cmocka_unit_test(epoll_listens_for_sleepers_alone),
 		cmocka_unit_test(a_port_is_as_patient_as_its_team),
 	};
 

@@ -8,6 +8,7 @@
 
 #include "tests/conformance.h"
 #include "tests/mock_verbs/find.h"
+#include "transport/verbs.h"
 
 static struct mock_script *script;
 
@@ -40,10 +41,11 @@ static int run(const struct variant *variant)
 	fflush(stdout);
 	failed = conformance_run(&snti_verbs_transport);
 	/* Credit is there so that no frame ever finds no buffer, and completions are counted before work is posted. */
-	if (script->rnr || script->overruns || script->remote_frames || !script->immediates || script->contexts || script->pds ||
+	if (script->rnr || script->overruns || script->frame_reach != VERBS_SLOTS * VERBS_SLOT_BYTES || !script->requests ||
+	    !script->immediates || script->contexts || script->pds ||
 	    script->mrs || script->cqs || script->cm_ids || script->channels || script->srqs || script->qps || script->locked) {
-		printf("# %u sends without a buffer, %u overruns, %u frame queue pairs open to writes, %u immediates; left: %d devices, "
-		       "%d pds, %d mrs, %d cqs, %d channels, %d srqs, %d qps\n", script->rnr, script->overruns, script->remote_frames,
+		printf("# %u sends without a buffer, %u overruns, %zu bytes open to writes for frames, %u immediates; left: %d devices, "
+		       "%d pds, %d mrs, %d cqs, %d channels, %d srqs, %d qps\n", script->rnr, script->overruns, script->frame_reach,
 		       script->immediates, script->contexts, script->pds, script->mrs, script->cqs, script->channels, script->srqs,
 		       script->qps);
 		failed++;

@@ -15,30 +15,44 @@ static int fresh(void **state)
 	return setup(state);
 }
 
-/* What a message of @size each way takes: writes with immediate, other writes; and sends, at most. */
-static void takes(struct pair *p, size_t size, unsigned immediates, unsigned writes, unsigned sends)
+/* What a message of @size each way takes: requests and data written with immediate, other writes; and sends, at most. */
+static void takes(struct pair *p, size_t size, unsigned requests, unsigned immediates, unsigned writes, unsigned sends)
 {
 	struct mock_script before = *script;
 
 	talk(p, size);
+	assert_int_equal(script->requests - before.requests, 2 * requests);
 	assert_int_equal(script->immediates - before.immediates, 2 * immediates);
 	assert_int_equal(script->writes - before.writes, 2 * writes);
 	if (script->sends - before.sends > 2 * sends)
 		fail_msg("%zu bytes each way took %u sends, not %u at most", size, script->sends - before.sends, 2 * sends);
 }
 
-/* Small ones are one send. Larger ones are asked for, and written with an immediate at the end of each piece: a block,
- * or a queue pair's part of what is registered. */
+/* Small ones are one send. Larger ones are announced by one; each piece is asked for by a write into a slot, and written
+ * with an immediate at its end: a block, or a queue pair's part of what is registered. */
 static void large_messages_are_written_with_immediate(void **state)
 {
 	struct pair *p = *state;
 
 	talk(p, 8);
-	takes(p, 8, 0, 0, 1);
-	takes(p, 8 << 10, 0, 0, 1);
-	takes(p, (8 << 10) + 1, 1, 0, 3);       /* request, announcement, and once in a while credit */
-	takes(p, 200 << 10, 4, 0, 6);
-	takes(p, LARGE, 2, 0, 3);
+	takes(p, 8, 0, 0, 0, 1);
+	takes(p, 8 << 10, 0, 0, 0, 1);
+	takes(p, (8 << 10) + 1, 1, 1, 0, 2);    /* an announcement, and once in a while credit */
+	takes(p, 200 << 10, 4, 4, 0, 2);
+	takes(p, LARGE, 1, 2, 0, 2);
+}
+
+/* Where nobody has asked for anything: the kind, the credit, lane and fingerprint. */
+static void a_small_message_has_a_short_header(void **state)
+{
+	struct pair *p = *state;
+
+	for (int i = 0; i < 3; i++) {
+		uint64_t before = script->carried[0];
+
+		talk(p, 8);
+		assert_int_equal(script->carried[0] - before, 2 * (24 + 8));
+	}
 }
 
 /* Where routes adapt, the data goes first, and the immediate behind it carries none. */
@@ -48,7 +62,7 @@ static void the_immediate_goes_behind_where_routes_adapt(void **state)
 
 	for (int i = 0; i < 2; i++)
 		((struct verbs_port *)p->port[i])->device.unordered = 1;
-	takes(p, LARGE, 2, 2, 3);
+	takes(p, LARGE, 1, 2, 2, 2);
 }
 
 int main(void)
@@ -56,6 +70,7 @@ int main(void)
 #define paired(test) cmocka_unit_test_setup_teardown(test, fresh, teardown)
 	const struct CMUnitTest tests[] = {
 		paired(large_messages_are_written_with_immediate),
+		paired(a_small_message_has_a_short_header),
 		paired(the_immediate_goes_behind_where_routes_adapt),
 	};
 

@@ -41,6 +41,7 @@ struct tcp_frame {
 	uint16_t messages;
 	uint32_t bytes;
 	uint64_t lane, fingerprint, size, number, offset;
+	uint64_t unused[2];             /* up to a line of cache: system calls copy whole lines to whole lines faster */
 };
 
 enum tcp_kind { TCP_LISTENER, TCP_GUEST, TCP_SOCKET };
@@ -149,8 +150,8 @@ struct tcp_port {
 	int narrow;                     /* one socket a peer: beside another transport */
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_link conns, hot;
-	size_t hot_count;
-	unsigned turn;
+	size_t conn_count, hot_count;
+	unsigned turn, awake;           /* awake: looks at epoll since its owner last slept */
 	int armed;
 	uint64_t looked;                /* while there are no conns */
 	size_t setting_up;              /* conns that are BUSY */

@@ -38,6 +38,7 @@ void tcp_conn_init(struct tcp_conn *conn)
 	conn->deadline = snti_deadline_ms(snti_settings()->startup_ms);
 	conn->base.status = SNT_BUSY;
 	snti_list_append(&port->conns, &conn->link);
+	port->conn_count++;
 	port->setting_up++;
 }
 
@@ -291,6 +292,7 @@ void tcp_hang_up(struct snti_conn *base)
 		tcp_port_of(conn)->setting_up--;
 	base->status = SNT_ECANCELED;
 	snti_list_remove(&conn->link);
+	tcp_port_of(conn)->conn_count--;
 	free(conn->memory);
 	conn->memory = NULL;
 	conn->entries = NULL;

@@ -32,8 +32,10 @@ int tcp_interest(struct tcp_socket *socket, uint32_t events)
 
 	if (events == socket->interest)
 		return 0;
+	if (epoll_ctl(port->epoll, how, socket->fd, &event))
+		return -1;
 	socket->interest = events;
-	return epoll_ctl(port->epoll, how, socket->fd, &event);
+	return 0;
 }
 
 static void tune(const struct tcp_port *port, int fd)

@@ -369,8 +369,9 @@ static int fill(struct tcp_socket *socket)
 
 	ssize_t got;
 
+	/* Most reads find nothing or one small message, and recv has less to prepare. */
 	do
-		got = recvmsg(socket->fd, &message, MSG_DONTWAIT);
+		got = count == 1 ? recv(socket->fd, parts->iov_base, room, MSG_DONTWAIT) : recvmsg(socket->fd, &message, MSG_DONTWAIT);
 	while (got < 0 && errno == EINTR);
 	if (got <= 0) {
 		if (got == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))

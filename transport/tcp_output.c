@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
-_Static_assert(sizeof(struct tcp_frame) == 48, "the frame goes over the wire as it is");
+_Static_assert(sizeof(struct tcp_frame) == 64, "the frame goes over the wire as it is");
 
 /* The same swaps in both directions; nothing on little-endian machines. */
 static void swap_out(struct tcp_frame *frame)

@@ -44,7 +44,8 @@ static int open_queues(struct verbs_port *port)
 	port->cq_size = limits->max_cqe < 2 * VERBS_WORKS ? (unsigned)limits->max_cqe : 2 * VERBS_WORKS;
 	port->room = port->cq_size > VERBS_WORKS ? port->cq_size - VERBS_WORKS : 0;
 	port->pd = verbs_calls.ibv_alloc_pd(port->device.context);
-	if (!port->pd)
+	port->frame_pd = verbs_calls.ibv_alloc_pd(port->device.context);
+	if (!port->pd || !port->frame_pd)
 		return refused(port, "protection domain");
 	port->channel = verbs_calls.ibv_create_comp_channel(port->device.context);
 	if (!port->channel)
@@ -52,7 +53,7 @@ static int open_queues(struct verbs_port *port)
 	port->cq = verbs_calls.ibv_create_cq(port->device.context, (int)port->cq_size, port, port->channel, 0);
 	if (!port->cq)
 		return refused(port, "completion queue");
-	port->srq = verbs_calls.ibv_create_srq(port->pd, &attr);
+	port->srq = verbs_calls.ibv_create_srq(port->frame_pd, &attr);
 	return port->srq ? 0 : refused(port, "shared receive queue");
 }
 
@@ -138,6 +139,8 @@ static void verbs_close(struct snti_port *base)
 	verbs_memory_close(port);
 	if (port->pd)
 		verbs_calls.ibv_dealloc_pd(port->pd);
+	if (port->frame_pd)
+		verbs_calls.ibv_dealloc_pd(port->frame_pd);
 	verbs_device_close(&port->device);
 	if (port->epoll >= 0)
 		close(port->epoll);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs.h - what the files of the verbs transport share: port, link, conn, frame.
  *
- * A conn is one queue pair for frames (small messages, announcements, requests for data) and
- * a few for data. Large messages are driven by the receiver: it asks for a piece by naming
- * a slot and an address, the sender writes it there and ends with an immediate that names
- * the slot. Nothing is ever concluded from data that has appeared in memory.
+ * A conn is one queue pair for frames (small messages, announcements) and requests for data, and
+ * a few for data. Large messages are driven by the receiver: it clears the sender to send a piece by
+ * writing an address into one of the slots that it has in the sender's memory, with an immediate that names
+ * the slot; the sender writes the piece there and ends with the same immediate.
+ * Nothing is ever concluded from what has appeared in memory before the completion that says so.
  * A narrow tcp conn beside it proves the job's secret, carries the queue pairs' numbers and
  * tells when the peer is gone.
  */
@@ -21,6 +22,8 @@
 #define VERBS_COOKIE 16
 #define VERBS_PKEYS 8             /* partitions that a port tells its peers */
 #define VERBS_SLOTS 64            /* requests for data that one side may have open: bits of a frame's masks */
+#define VERBS_SLOT_BYTES 128      /* of each in the other side's memory */
+#define VERBS_GENERATIONS 0xffffff      /* of a slot, in the immediate above its number */
 /* A slot may be asked for again before the device has said that what was written for it has arrived. */
 #define VERBS_JOBS (VERBS_SLOTS + VERBS_QPS * VERBS_DATA_SENDS)
 #define VERBS_EARLY 48            /* ... of them for messages that the sender has not announced */
@@ -106,7 +109,7 @@ int verbs_gid_is_ipv4(const union ibv_gid *gid);
 /* ---- what goes over the wire -------------------------------------------- */
 
 enum verbs_type { VERBS_EAGER = 1, VERBS_ANNOUNCE, VERBS_REQUEST, VERBS_REJECT, VERBS_REFUSE, VERBS_BROKEN, VERBS_CREDIT };
-enum { VERBS_FIRST = 1 };         /* of a REQUEST: the message's first */
+enum { VERBS_FIRST = 1, VERBS_SHORT = 2 };      /* of a REQUEST: the message's first; of an EAGER: it ends before its size */
 
 /* Little-endian. Every frame gives back credit and tells which of the receiver's slots the sender is writing for,
  * as of how many requests: their messages come before the frame's, although their data may come later. */
@@ -115,8 +118,9 @@ struct verbs_frame {
 	uint16_t window, smalls, bigs;
 	uint64_t lane, fingerprint, size, number, taken, requests;
 };
+#define VERBS_SHORT_BYTES offsetof(struct verbs_frame, size)
 
-/* Follows a REQUEST. */
+/* Follows a REQUEST, which is not sent as other frames are but written into a slot. */
 struct verbs_request {
 	uint64_t message;               /* the receiver's number for it */
 	uint64_t address, offset, length;
@@ -131,6 +135,7 @@ struct verbs_ece { uint32_t vendor, options, mask; };
 struct verbs_card {
 	char magic[8];
 	uint32_t qps, frame_qp, frame_psn, window, smalls, bigs, eager, mtu, lid, level, traffic, rate, cm_port;
+	uint32_t slots_key, slots_low, slots_high;      /* of the slots that the other side writes requests into; their address */
 	uint32_t qp[VERBS_QPS], psn[VERBS_QPS];
 	uint32_t key[VERBS_PKEYS];      /* partitions, the preferred ones first; 0 ends them */
 	struct verbs_ece ece[1 + VERBS_QPS];    /* frames, then data */
@@ -197,6 +202,8 @@ struct verbs_link {
 	struct verbs_conn *conn;        /* NULL: lingering */
 	struct ibv_qp *frames, *data[VERBS_QPS];
 	unsigned qps;
+	char *slots;                    /* what the peer writes its requests into, as long as its frames may come */
+	struct ibv_mr *slots_mr;
 	int slab;                       /* has buffers in the shared receive queue */
 	unsigned inline_size;
 	struct rdma_cm_id *ids[1 + VERBS_QPS];  /* where librdmacm connects them */
@@ -211,6 +218,7 @@ struct verbs_slot {
 	struct snti_xfer *xfer;
 	uint64_t offset, length, message;
 	int block;                      /* -1: straight into place */
+	int held;                       /* given up, but the sender may not have read its request yet */
 	uint32_t generation;
 	uint64_t made;                  /* the number of its request */
 	uint32_t qp, parts, left;       /* left: immediates that are missing */
@@ -277,13 +285,14 @@ struct verbs_conn {
 	unsigned owed_window, owed_smalls, owed_bigs;   /* credit to give back */
 	uint64_t next_number, next_message, refused;
 	uint64_t frames_sent, frames_acked, frames_seen, pieces_sent, pieces_seen;
-	uint64_t taken, requests_seen;  /* the peer's slots that are being written for, as of so many requests */
-	uint64_t requests_made;
-	unsigned slots_open;
+	uint64_t taken, requests_seen, requests_told;   /* the peer's slots that are being written for, as of so many requests */
+	uint64_t requests_made, requests_known;         /* known: the peer has read so many of them */
+	unsigned slots_open, slots_held;                /* open: held ones, too */
 	unsigned places[VERBS_QPS];     /* posted for an immediate that will not come */
 	struct verbs_slot slots[VERBS_SLOTS];
 	struct verbs_job *jobs;         /* VERBS_JOBS */
-	struct verbs_job *latest[VERBS_SLOTS];  /* by slot */
+	struct verbs_job *latest[VERBS_SLOTS];  /* by slot of the peer's requests */
+	uint32_t generation[VERBS_SLOTS];       /* of its latest request there */
 	struct snti_link idle_jobs;
 
 	char *memory;
@@ -307,7 +316,8 @@ struct verbs_port {
 	int epoll, failed;
 	int hurry;                      /* the next poll looks at everything */
 	int drained;                    /* the last one left no completion behind */
-	struct ibv_pd *pd;
+	/* Frames have a domain of their own: with no key does their queue pair reach the caller's memory. */
+	struct ibv_pd *pd, *frame_pd;
 	struct ibv_comp_channel *channel;
 	struct ibv_cq *cq;
 	struct ibv_srq *srq;
@@ -380,7 +390,9 @@ static inline struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t
 /* verbs_memory.c */
 int  verbs_memory_open(struct verbs_port *port);
 void verbs_memory_close(struct verbs_port *port);
-struct ibv_mr *verbs_register(struct verbs_port *port, void *base, size_t size, int access);  /* NULL: errno */
+struct ibv_mr *verbs_register(struct ibv_pd *pd, void *base, size_t size, int access);  /* NULL: errno */
+int  verbs_slots_get(struct verbs_link *link);
+void verbs_slots_put(struct verbs_link *link);
 int  verbs_slab_add(struct verbs_port *port);                   /* a conn's receive buffers are posted */
 int  verbs_place_post(struct verbs_conn *conn, unsigned qp);    /* for one immediate */
 void verbs_slab_post(struct verbs_port *port);                  /* those that are used, again */
@@ -472,11 +484,13 @@ void verbs_ask(struct verbs_conn *conn, struct snti_xfer *xfer, uint64_t number)
 int  verbs_ask_more(struct verbs_conn *conn);
 int  verbs_on_immediate(struct verbs_conn *conn, uint32_t immediate);
 void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t requests);
+void verbs_mark_known(struct verbs_conn *conn, uint64_t requests);      /* the peer has read so many requests */
 void verbs_slots_drop(struct verbs_conn *conn, struct snti_xfer *xfer);
 void verbs_slots_drop_all(struct verbs_conn *conn);
 
 /* verbs_input.c: frames */
 int  verbs_recv(struct snti_conn *conn, struct snti_xfer *xfer);
 int  verbs_input(struct verbs_conn *conn, const char *bytes, size_t size);
+int  verbs_on_slot(struct verbs_conn *conn, uint32_t immediate);        /* a request was written */
 
 #endif

@@ -12,7 +12,7 @@
 #include "base/settings.h"
 #include "transport/tcp.h"
 
-#define MAGIC "sntverb2"
+#define MAGIC "sntverb3"
 
 /* The address as it travels. */
 struct verbs_place {
@@ -24,6 +24,7 @@ struct verbs_place {
 
 _Static_assert(sizeof(struct verbs_place) <= SNTI_ADDRESS_BYTES, "an address has to fit");
 _Static_assert(sizeof(struct verbs_frame) == 56 && sizeof(struct verbs_request) == 48, "frames go over the wire as they are");
+_Static_assert(sizeof(struct verbs_message) <= VERBS_SLOT_BYTES, "a slot holds a request, and any MTU a slot");
 #define CARD_NUMBERS ((offsetof(struct verbs_card, gid) - offsetof(struct verbs_card, qps)) / 4)
 _Static_assert(sizeof(struct verbs_card) == 8 + 4 * CARD_NUMBERS + 16 + VERBS_COOKIE && sizeof(struct verbs_note) == 136, "they have no gaps");
 
@@ -197,6 +198,9 @@ static int write_card(struct verbs_conn *conn)
 	card->smalls = VERBS_SMALLS;
 	card->bigs = VERBS_BIGS;
 	card->eager = (uint32_t)snti_settings()->verbs_eager;
+	card->slots_key = link->slots_mr->rkey;
+	card->slots_low = (uint32_t)(uintptr_t)link->slots;
+	card->slots_high = (uint32_t)((uint64_t)(uintptr_t)link->slots >> 32);
 	for (unsigned i = 0; i < VERBS_QPS; i++) {
 		card->qp[i] = i < link->qps ? link->data[i]->qp_num : 0;
 		card->psn[i] &= 0xffffff;

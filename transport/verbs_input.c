@@ -193,10 +193,8 @@ static int on_credit(struct verbs_conn *conn, const struct verbs_frame *frame)
 	return 0;
 }
 
-static int dispatch(struct verbs_conn *conn, struct verbs_message *message, const char *body, size_t size)
+static int dispatch(struct verbs_conn *conn, const struct verbs_frame *frame, const char *body, size_t size)
 {
-	const struct verbs_frame *frame = &message->frame;
-
 	switch (frame->type) {
 	case VERBS_EAGER: return on_eager(conn, frame, body, size);
 	case VERBS_ANNOUNCE: return on_announce(conn, frame);
@@ -204,39 +202,80 @@ static int dispatch(struct verbs_conn *conn, struct verbs_message *message, cons
 	case VERBS_REFUSE: return on_refuse(conn, frame);
 	case VERBS_BROKEN: return on_broken(conn, frame);
 	case VERBS_CREDIT: return 0;
-	case VERBS_REQUEST:
-		if (size != sizeof(message->request))
-			break;
-		memcpy(&message->request, body, size);
-		verbs_request_swap(&message->request);
-		return verbs_on_request(conn, message);
-	default:
-		break;
+	default: return verbs_nonsense(conn, "a frame of no known type");
 	}
-	return verbs_nonsense(conn, "a frame of no known type");
+}
+
+/* What every frame tells: 1, if that is all that it is good for. One that is to fail only waits until the peer has been told why. */
+static inline int on_any(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
+	conn->frames_seen++;
+	if (++conn->owed_window >= VERBS_WINDOW / 2)
+		verbs_wants_output(conn);
+	if (on_credit(conn, frame))
+		return 1;
+	if (!snti_list_empty(&conn->queue))
+		verbs_wants_output(conn);
+	if (conn->dying)
+		return 1;
+	if (frame->requests != conn->requests_known)
+		verbs_mark_known(conn, frame->requests);
+	if (frame->taken)
+		verbs_mark_taken(conn, frame->taken, frame->requests);
+	return conn->base.status < 0;
+}
+
+/* How long it is; 0: too short. What a short one leaves out is what it would not tell. */
+static size_t read_frame(const struct verbs_conn *conn, struct verbs_frame *frame, const char *bytes, size_t size)
+{
+	if (size < VERBS_SHORT_BYTES)
+		return 0;
+	memcpy(frame, bytes, VERBS_SHORT_BYTES);
+	if (frame->type == VERBS_EAGER && frame->flags & VERBS_SHORT) {
+		verbs_frame_swap(frame);
+		frame->size = size - VERBS_SHORT_BYTES;
+		frame->number = VERBS_NONE;
+		frame->taken = 0;
+		frame->requests = conn->requests_known;
+		return VERBS_SHORT_BYTES;
+	}
+	if (size < sizeof(*frame))
+		return 0;
+	memcpy(&frame->size, bytes + VERBS_SHORT_BYTES, sizeof(*frame) - VERBS_SHORT_BYTES);
+	verbs_frame_swap(frame);
+	return sizeof(*frame);
 }
 
 int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
 {
+	struct verbs_frame frame;
+	size_t head = conn->phase < VERBS_READYING ? 0 : read_frame(conn, &frame, bytes, size);
+
+	if (!head)
+		return verbs_nonsense(conn, "a frame that is too short or too early");
+	if (on_any(conn, &frame))
+		return conn->base.status;
+	return dispatch(conn, &frame, bytes + head, size - head);
+}
+
+/* The immediate says which slot was written; only now is it read, once, and has to say the same. Nobody writes there again
+ * before it is known over there that it has been read. */
+int verbs_on_slot(struct verbs_conn *conn, uint32_t immediate)
+{
+	uint32_t slot = immediate & 0xff;
 	struct verbs_message message;
 
-	if (conn->phase < VERBS_READYING || size < sizeof(message.frame))
-		return verbs_nonsense(conn, "a frame that is too short or too early");
-	memcpy(&message.frame, bytes, sizeof(message.frame));
+	if (conn->phase < VERBS_READYING || slot >= VERBS_SLOTS)
+		return verbs_nonsense(conn, "a request in a slot that there is not");
+	if (immediate >> 8 != ((conn->generation[slot] + 1) & VERBS_GENERATIONS))
+		return verbs_nonsense(conn, "a request that is not the slot's next");
+	conn->generation[slot] = immediate >> 8;
+	memcpy(&message, conn->rails->slots + slot * VERBS_SLOT_BYTES, sizeof(message));
 	verbs_frame_swap(&message.frame);
-	conn->frames_seen++;
-	if (++conn->owed_window >= VERBS_WINDOW / 2)
-		verbs_wants_output(conn);
-	if (on_credit(conn, &message.frame))
-		return SNT_EPROTOCOL;
-	if (!snti_list_empty(&conn->queue))
-		verbs_wants_output(conn);
-	/* One that is to fail only waits until the peer has been told why. */
-	if (conn->dying)
-		return 0;
-	if (message.frame.taken)
-		verbs_mark_taken(conn, message.frame.taken, message.frame.requests);
-	return dispatch(conn, &message, bytes + sizeof(message.frame), size - sizeof(message.frame));
+	verbs_request_swap(&message.request);
+	if (message.frame.type != VERBS_REQUEST || message.request.immediate != immediate)
+		return verbs_nonsense(conn, "a request that is not in its slot");
+	return on_any(conn, &message.frame) ? conn->base.status : verbs_on_request(conn, &message);
 }
 
 /* ---- receives ----------------------------------------------------------- */

@@ -90,7 +90,7 @@ static struct ibv_qp *make_frame_qp(struct verbs_link *link)
 		struct ibv_qp_init_attr attr = { .qp_context = link, .send_cq = port->cq, .recv_cq = port->cq, .srq = port->srq,
 			.cap = { .max_send_wr = VERBS_FRAME_SENDS, .max_send_sge = 2, .max_inline_data = inline_sizes[i] },
 			.qp_type = IBV_QPT_RC };
-		struct ibv_qp *qp = verbs_calls.ibv_create_qp(port->pd, &attr);
+		struct ibv_qp *qp = verbs_calls.ibv_create_qp(port->frame_pd, &attr);
 
 		if (qp) {
 			link->inline_size = attr.cap.max_inline_data;
@@ -131,6 +131,8 @@ int verbs_link_make(struct verbs_conn *conn)
 	if (verbs_slab_add(link->port))
 		return SNT_ELIMIT;
 	link->slab = 1;
+	if (verbs_slots_get(link))
+		return SNT_ELIMIT;
 	link->frames = make_frame_qp(link);
 	if (!link->frames)
 		return no_qp(conn);
@@ -182,8 +184,8 @@ static void adjust_path(const struct verbs_path *path, const struct ibv_qp *qp, 
 void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, struct ibv_qp_attr *attr)
 {
 	switch (attr->qp_state) {
-	case IBV_QPS_INIT:              /* frames nobody writes */
-		attr->qp_access_flags = qp == conn->rails->frames ? 0 : IBV_ACCESS_REMOTE_WRITE;
+	case IBV_QPS_INIT:
+		attr->qp_access_flags = IBV_ACCESS_REMOTE_WRITE;
 		break;
 	case IBV_QPS_RTR:
 		adjust_path(&conn->path, qp, attr);
@@ -308,6 +310,7 @@ void verbs_link_destroy(struct verbs_link *link)
 	if (link->frames && !verbs_calls.ibv_modify_qp(link->frames, &attr, IBV_QP_STATE))
 		verbs_harvest(link->port);
 	destroy_qp(link, &link->frames, 0);
+	verbs_slots_put(link);
 	link->port->idle_slabs += (unsigned)link->slab;
 	snti_list_remove(&link->link);
 	free(link);

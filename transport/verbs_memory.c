@@ -17,15 +17,15 @@
 #define PLACES 1024               /* immediates that may be asked for, at least */
 
 /* Relaxed ordering is harmless, as only completions are believed; without it old libraries and devices do too. */
-struct ibv_mr *verbs_register(struct verbs_port *port, void *base, size_t size, int access)
+struct ibv_mr *verbs_register(struct ibv_pd *pd, void *base, size_t size, int access)
 {
 	if (access & IBV_ACCESS_REMOTE_WRITE) {
-		struct ibv_mr *mr = verbs_calls.ibv_reg_mr_iova2(port->pd, base, size, (uintptr_t)base,
+		struct ibv_mr *mr = verbs_calls.ibv_reg_mr_iova2(pd, base, size, (uintptr_t)base,
 								 (unsigned)access | IBV_ACCESS_RELAXED_ORDERING);
 		if (mr || errno == ENOMEM)
 			return mr;
 	}
-	return verbs_calls.ibv_reg_mr(port->pd, base, size, access);
+	return verbs_calls.ibv_reg_mr(pd, base, size, access);
 }
 
 static int no_memory(const struct verbs_port *port, size_t size)
@@ -43,14 +43,14 @@ static int no_memory(const struct verbs_port *port, size_t size)
 			 port->device.name, size, strerror(error));
 }
 
-static int get(struct verbs_port *port, size_t size, int access, char **base, struct ibv_mr **mr)
+static int get(struct ibv_pd *pd, size_t size, int access, char **base, struct ibv_mr **mr)
 {
 	*base = aligned_alloc(4096, (size + 4095) & ~(size_t)4095);
 	if (!*base) {
 		errno = ENOMEM;
 		return -1;
 	}
-	*mr = verbs_register(port, *base, size, access);
+	*mr = verbs_register(pd, *base, size, access);
 	if (*mr)
 		return 0;
 	free(*base);
@@ -72,7 +72,7 @@ static int get_blocks(struct verbs_port *port, struct verbs_blocks *blocks, int 
 {
 	unsigned count = VERBS_BLOCKS;
 
-	while (get(port, count * port->block, access, &blocks->base, &blocks->mr)) {
+	while (get(port->pd, count * port->block, access, &blocks->base, &blocks->mr)) {
 		if (errno != ENOMEM || count / 2 < BLOCKS_LEAST)
 			return no_memory(port, count * port->block);
 		count /= 2;
@@ -106,7 +106,7 @@ int verbs_memory_open(struct verbs_port *port)
 	snti_list_init(&port->pins);
 	port->block = settings->verbs_block & ~(size_t)(LINE - 1);
 	port->stride = (sizeof(struct verbs_message) + settings->verbs_eager + LINE - 1) & ~(size_t)(LINE - 1);
-	if (get(port, frames * port->stride, 0, &port->frame_memory, &port->frame_mr))
+	if (get(port->frame_pd, frames * port->stride, 0, &port->frame_memory, &port->frame_mr))
 		return no_memory(port, frames * port->stride);
 	for (unsigned i = 0; i < frames; i++)
 		port->frame_stack[port->idle_frames++] = (unsigned char)i;
@@ -137,6 +137,22 @@ void verbs_memory_close(struct verbs_port *port)
 	put(&port->frame_memory, &port->frame_mr);
 	put(&port->sending.base, &port->sending.mr);
 	put(&port->landing.base, &port->landing.mr);
+}
+
+/* With a key of their own, so that this peer alone can name them. */
+int verbs_slots_get(struct verbs_link *link)
+{
+	size_t size = VERBS_SLOTS * VERBS_SLOT_BYTES;
+
+	if (get(link->port->frame_pd, size, IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE, &link->slots, &link->slots_mr))
+		return no_memory(link->port, size);
+	memset(link->slots, 0, size);
+	return 0;
+}
+
+void verbs_slots_put(struct verbs_link *link)
+{
+	put(&link->slots, &link->slots_mr);
 }
 
 /* ---- receive buffers ---------------------------------------------------- */
@@ -199,7 +215,7 @@ int verbs_slab_add(struct verbs_port *port)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for receive buffers");
 	port->slabs = slabs;
 	slabs += port->slab_count;
-	if (get(port, VERBS_SLAB * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
+	if (get(port->frame_pd, VERBS_SLAB * port->stride, IBV_ACCESS_LOCAL_WRITE, &slabs->base, &slabs->mr))
 		return no_memory(port, VERBS_SLAB * port->stride);
 	status = grow_queue(port);
 	if (status) {
@@ -271,7 +287,7 @@ static struct verbs_region *add_region(struct verbs_port *port, uint64_t id, voi
 	if (port->region_count >= REGIONS)
 		make_room(port);
 	if (region)
-		region->mr = verbs_register(port, base, size, remote ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0);
+		region->mr = verbs_register(port->pd, base, size, remote ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_WRITE : 0);
 	if (!region || !region->mr) {
 		free(region);
 		if (!__atomic_exchange_n(&told, 1, __ATOMIC_RELAXED))

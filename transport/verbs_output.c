@@ -35,14 +35,22 @@ static void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
 	frame->bigs = (uint16_t)conn->owed_bigs;
 	conn->owed_window = conn->owed_smalls = conn->owed_bigs = 0;
 	frame->taken = conn->taken;
-	frame->requests = conn->requests_seen;
+	frame->requests = conn->requests_told = conn->requests_seen;
+}
+
+/* How much of it has to be said. A small message's size is that of what comes, and mostly no slot has anything new. */
+static size_t shorten(const struct verbs_conn *conn, struct verbs_frame *frame)
+{
+	if (frame->type != VERBS_EAGER || conn->taken || conn->requests_told != conn->requests_seen)
+		return sizeof(*frame);
+	frame->flags |= VERBS_SHORT;
+	return VERBS_SHORT_BYTES;
 }
 
 /* Where the bytes are taken from: at once by the device, or from a buffer until it is done. */
 static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_sge *sge, struct ibv_send_wr *wr, int in_line)
 {
 	char *buffer;
-	uint32_t at = 0;
 
 	if (in_line) {
 		wr->send_flags = IBV_SEND_INLINE;
@@ -50,22 +58,36 @@ static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_
 	}
 	work->buffer = port->frame_stack[--port->idle_frames];
 	buffer = port->frame_memory + (size_t)work->buffer * port->stride;
-	for (int i = 0; i < wr->num_sge; i++) {
-		memcpy(buffer + at, (const void *)(uintptr_t)sge[i].addr, sge[i].length);
-		at += sge[i].length;
-	}
-	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = at, .lkey = port->frame_mr->lkey };
+	/* All of the header, as that is known when this is compiled: the body comes over what is not said. */
+	memcpy(buffer, (const void *)(uintptr_t)sge[0].addr, sizeof(struct verbs_frame));
+	if (wr->num_sge > 1)
+		memcpy(buffer + sge[0].length, (const void *)(uintptr_t)sge[1].addr, sge[1].length);
+	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = sge[0].length + (wr->num_sge > 1 ? sge[1].length : 0),
+		.lkey = port->frame_mr->lkey };
 	wr->num_sge = 1;
+}
+
+/* At its slot in the peer's memory. One packet, so that it is there when its immediate is, on whatever route. */
+static void aim(const struct verbs_conn *conn, struct ibv_send_wr *wr, const struct verbs_request *request)
+{
+	const struct verbs_card *card = &conn->theirs;
+	uint32_t immediate = le32toh(request->immediate);
+
+	wr->opcode = IBV_WR_RDMA_WRITE_WITH_IMM;
+	wr->imm_data = htobe32(immediate);
+	wr->wr.rdma.rkey = card->slots_key;
+	wr->wr.rdma.remote_addr = ((uint64_t)card->slots_high << 32 | card->slots_low) + (immediate & 0xff) * VERBS_SLOT_BYTES;
 }
 
 /* 1: it is on its way; 0: not now; negative: the conn failed. */
 static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
 {
 	struct verbs_port *port = verbs_port_of(conn);
-	int in_line = sizeof(*frame) + size <= conn->rails->inline_size, status;
-	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = sizeof(*frame) },
+	size_t head = shorten(conn, frame);
+	int in_line = head + size <= conn->rails->inline_size, status;
+	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = (uint32_t)head },
 		{ .addr = (uintptr_t)body, .length = (uint32_t)size } };
-	struct ibv_send_wr wr = { .sg_list = sge, .num_sge = size ? 2 : 1, .opcode = IBV_WR_SEND };
+	struct ibv_send_wr wr;          /* large, and little of it is looked at */
 	struct verbs_work *work;
 
 	if (conn->window <= (frame->type == VERBS_CREDIT ? 0 : VERBS_RESERVE) || (!in_line && !port->idle_frames))
@@ -75,6 +97,13 @@ static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *
 		return 0;
 	give_credit(conn, frame);
 	verbs_frame_swap(frame);
+	wr.next = NULL;
+	wr.sg_list = sge;
+	wr.num_sge = size ? 2 : 1;
+	wr.opcode = IBV_WR_SEND;
+	wr.send_flags = 0;
+	if (frame->type == VERBS_REQUEST)
+		aim(conn, &wr, body);
 	gather(port, work, sge, &wr, in_line);
 	status = verbs_post(work, &wr);
 	if (status) {
@@ -213,7 +242,7 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	if (conn->dying)
 		return SNTI_AGAIN;
 
-	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = verbs_gpu_check(conn, xfer), eager;
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = is_gpu ? verbs_gpu_check(conn, xfer) : 0, eager;
 
 	if (unfit)
 		return unfit;

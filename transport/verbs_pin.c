@@ -78,7 +78,7 @@ static struct ibv_mr *get_gpu(struct verbs_port *port, const struct snti_memory 
 
 static struct ibv_mr *get_host(struct verbs_port *port, const struct snti_memory *memory)
 {
-	struct ibv_mr *mr = verbs_register(port, memory->base, memory->size, ACCESS);
+	struct ibv_mr *mr = verbs_register(port->pd, memory->base, memory->size, ACCESS);
 
 	if (!mr)
 		snti_fail(errno == ENOMEM ? SNT_ELIMIT : SNT_EDEVICE, "verbs: %s does not register %zu bytes: %s", port->device.name,

@@ -24,6 +24,15 @@ static void broke(struct verbs_link *link, const struct ibv_wc *wc)
 		verbs_fail(link->conn, verbs_link_error(link, wc));
 }
 
+/* Sent into the buffer; or a request that was written, whose immediate took the buffer. */
+static void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const struct ibv_wc *wc)
+{
+	if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
+		verbs_on_slot(conn, ntohl(wc->imm_data));
+	else
+		verbs_input(conn, verbs_slab_buffer(port, wc->wr_id & ~VERBS_RECEIVED), wc->byte_len);
+}
+
 static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
@@ -32,7 +41,7 @@ static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 	if (wc->status != IBV_WC_SUCCESS)
 		broke(link, wc);
 	else if (link && link->conn && link->conn->base.status >= 0)
-		verbs_input(link->conn, verbs_slab_buffer(port, buffer), wc->byte_len);
+		on_frame_of(port, link->conn, wc);
 	port->used[port->used_count++] = buffer;
 	if (port->used_count == VERBS_BATCH)
 		verbs_slab_post(port);

@@ -20,7 +20,8 @@ static void release(struct verbs_conn *conn, struct verbs_slot *slot)
 	conn->slots_open--;
 }
 
-/* The queue pair keeps the places that were meant for them. */
+/* The queue pair keeps the places that were meant for them, and the slot is not written again before the sender has read
+ * what it says now. */
 void verbs_slots_drop(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
 	for (int i = 0; i < VERBS_SLOTS; i++) {
@@ -31,6 +32,11 @@ void verbs_slots_drop(struct verbs_conn *conn, struct snti_xfer *xfer)
 		for (uint32_t k = 0; k < slot->left; k++)
 			conn->places[(slot->qp + k) % conn->qps]++;
 		release(conn, slot);
+		if (slot->made > conn->requests_known) {
+			slot->held = 1;
+			conn->slots_open++;
+			conn->slots_held++;
+		}
 	}
 }
 
@@ -56,7 +62,7 @@ void verbs_slots_drop_all(struct verbs_conn *conn)
 static struct verbs_slot *free_slot(struct verbs_conn *conn)
 {
 	for (int i = 0; i < VERBS_SLOTS; i++)
-		if (!conn->slots[i].xfer)
+		if (!conn->slots[i].xfer && !conn->slots[i].held)
 			return &conn->slots[i];
 	return NULL;
 }
@@ -88,7 +94,7 @@ static void deal(struct verbs_conn *conn, struct verbs_slot *slot)
 
 	slot->parts = slot->left = conn->qps > 1 && slot->length >= settings->verbs_split ? conn->qps : 1;
 	slot->qp = conn->turn++ % conn->qps;
-	slot->generation = (slot->generation + 1) & 0xffffff;
+	slot->generation = (slot->generation + 1) & VERBS_GENERATIONS;
 }
 
 /* The next piece of @xfer, on a slot that has its block already. */
@@ -223,6 +229,26 @@ void verbs_mark_taken(struct verbs_conn *conn, uint64_t taken, uint64_t requests
 	}
 }
 
+/* Frames tell it, and so does data, which answers a request: they are read in their order. */
+void verbs_mark_known(struct verbs_conn *conn, uint64_t requests)
+{
+	if (requests > conn->requests_made) {
+		verbs_nonsense(conn, "a count of more requests than it got");
+		return;
+	}
+	if (requests > conn->requests_known)
+		conn->requests_known = requests;
+	for (int i = 0; conn->slots_held && i < VERBS_SLOTS; i++) {
+		struct verbs_slot *slot = &conn->slots[i];
+
+		if (!slot->held || slot->made > conn->requests_known)
+			continue;
+		slot->held = 0;
+		conn->slots_held--;
+		conn->slots_open--;
+	}
+}
+
 static void piece_is_here(struct verbs_conn *conn, struct verbs_slot *slot)
 {
 	struct verbs_port *port = verbs_port_of(conn);
@@ -249,6 +275,7 @@ int verbs_on_immediate(struct verbs_conn *conn, uint32_t immediate)
 		return verbs_nonsense(conn, "data that nobody asked for");
 	verbs_port_of(conn)->room++;
 	conn->pieces_seen++;
+	verbs_mark_known(conn, slot->made);
 	if (--slot->left == 0)
 		piece_is_here(conn, slot);
 	return 0;

@@ -40,6 +40,11 @@ done
 LD_LIBRARY_PATH=$(dirname "$plugin") "$sennit" nccl-check --plugin sennit --scenario devices >"$work/by-name" 2>&1 ||
 	complain "not found by name: $(cat "$work/by-name")"
 
+# Measured beside all that there is: 2 figures, and of each a multiple for the 4 others
+"$sennit" nccl-check --plugin "$plugin" --measure --size 65536 --rounds 1 --depth 4 --channels 2 \
+	--beside "tcp,sockets,sockets:2x3,$plugin" >"$work/measured" 2>&1 || complain "$(cat "$work/measured")"
+[ "$(awk '!/^#/ { print NF }' "$work/measured")" = 11 ] || complain "measured: $(cat "$work/measured")"
+
 # fails WHAT PATTERN ARGUMENT...: exit code 1, and a sentence that fits the pattern
 fails() {
 	local what=$1 pattern=$2 text status
@@ -51,9 +56,11 @@ fails() {
 }
 fails "no such plugin" 'cannot open' --plugin nowhere --scenario devices
 fails "another library" 'no version' --plugin "$(dirname "$sennit")/.libs/libsennit.so"
+fails "no such plugin beside" 'nowhere: .*cannot open' --plugin "$plugin" --measure --beside nowhere
+fails "no helpers" 'not sockets:THREADSxSOCKETS' --plugin "$plugin" --measure --beside sockets:0x1
 SNT_NCCL_TRANSPORTS=shm fails "no network" "has no transport between hosts" --plugin "$plugin" --version 11 --scenario devices
 NCCL_SOCKET_IFNAME=nothing fails "no interface" "NCCL_SOCKET_IFNAME 'nothing'" --plugin "$plugin" --version 8 --scenario devices
-for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 5" "--plugin x --depth 0" "--plugin x --kind gin" \
+for arguments in "" "--plugin x --scenario nonsense" "--plugin x --version 5" "--plugin x --depth 0" "--plugin x --rounds 0" "--plugin x --kind gin" \
 	"--plugin x --kind tuner --version 8" "--plugin x --version 4" "--plugin x --kind tuner --measure" "--nonsense" \
 	"--plugin x --device 1," "--plugin x --traffic-class 256"; do
 	# shellcheck disable=SC2086 # several words

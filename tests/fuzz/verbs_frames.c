@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* verbs_frames.c - fuzzes a verbs conn with a peer that proved the secret and then sends whatever it likes.
  *
- * Over the mock of libibverbs. The input is a script: frames whose fields come from small sets, immediates, raw
+ * Over the mock of libibverbs. The input is a script: frames and slots whose fields come from small sets, immediates, raw
  * bytes, receives, sends and polls. At the end the peer is gone, and nothing may still be waiting for it.
  */
 #include <endian.h>
@@ -72,12 +72,22 @@ static void open_conns(void)
 		abort();
 }
 
+/* Mostly the slot's next one. */
+static void write_slot(struct verbs_conn *conn, struct verbs_message *message, unsigned slot, unsigned ahead)
+{
+	uint32_t immediate = slot | ((conn->generation[slot] + 1 + ahead) & VERBS_GENERATIONS) << 8;
+
+	message->request.immediate ^= htole32(immediate);
+	memcpy(conn->rails->slots + slot * VERBS_SLOT_BYTES, message, sizeof(*message));
+	verbs_on_slot(conn, immediate);
+}
+
 static void say_frame(struct script *script, struct verbs_conn *conn)
 {
 	unsigned kind = next(script), where = next(script), more = next(script), odd = next(script);
 	size_t size = sizes[where % 8], body = 0;
 	char bytes[sizeof(struct verbs_message) + 9000] = { 0 };
-	struct verbs_message message = { .frame = { .type = (uint8_t)(kind % 8), .flags = kind >> 3 & 1, .lane = htole64(where >> 3 & 3),
+	struct verbs_message message = { .frame = { .type = (uint8_t)(kind % 8), .flags = kind >> 3 & 3, .lane = htole64(where >> 3 & 3),
 		.fingerprint = htole64(where >> 7), .size = htole64(size), .number = htole64(more & 8 ? VERBS_NONE : more & 7),
 		.taken = htole64(more & 16 ? 7 : 0), .requests = htole64(more >> 5) } };
 
@@ -85,11 +95,14 @@ static void say_frame(struct script *script, struct verbs_conn *conn)
 		body = size <= 9000 ? size : 9000;
 	if (message.frame.type == VERBS_REQUEST) {
 		message.request = (struct verbs_request){ .message = htole64(odd >> 4), .address = htole64((uint64_t)(uintptr_t)bytes),
-			.length = htole64(sizes[next(script) % 8]), .immediate = htole32(odd >> 1 & 7), .parts = htole32(1) };
-		body = sizeof(message.request);
+			.length = htole64(sizes[next(script) % 8]), .parts = htole32(1) };
 	}
 	if (odd & 1)
 		((unsigned char *)&message)[next(script) % sizeof(message)] = (unsigned char)next(script);
+	if (message.frame.type == VERBS_REQUEST && kind >> 4 != 15) {
+		write_slot(conn, &message, odd >> 1 & 7, kind >> 4 == 14);
+		return;
+	}
 	memcpy(bytes, &message, sizeof(message));
 	verbs_input(conn, bytes, sizeof(message.frame) + body);
 }

@@ -40,7 +40,8 @@ struct mock_script {
 	int fail_reg;                   /* the k-th registration from now */
 	int fail_qp, fail_modify;
 	int fail_send;                  /* the k-th work from now ends with the status below */
-	int fail_write;                 /* the k-th write from now does */
+	int fail_write;                 /* the k-th write of data from now does */
+	int fail_request;               /* the k-th write to a queue pair with a shared receive queue does */
 	enum ibv_wc_status status;
 	uint32_t vendor;
 	int no_resize;
@@ -51,12 +52,13 @@ struct mock_script {
 	int cm_wrong;                   /* the k-th request from now names another queue pair */
 	/* What has happened. */
 	unsigned rnr, overruns, sends, in_line, writes, immediates, registrations;
+	unsigned requests;              /* writes with immediate to queue pairs with a shared receive queue, not among the immediates */
 	size_t locked;
 	uint64_t carried[MOCK_DEVICES];         /* bytes that left the device and arrived */
 	int contexts, pds, mrs, cqs, channels, srqs, qps;
 	int cm_ids;
 	unsigned cm_rejected;
-	unsigned remote_frames;         /* frame queue pairs that let peers write: none should */
+	size_t frame_reach;             /* of the largest region that was written to through such a queue pair */
 };
 
 /* The one script; all of it may be changed between calls of the library. */

@@ -130,6 +130,8 @@ static enum ibv_wc_status write_to(struct mock_qp *to, const struct mock_work *w
 		mock_tell(to->ibv.context, IBV_EVENT_QP_ACCESS_ERR, &to->ibv);
 		return IBV_WC_REM_ACCESS_ERR;
 	}
+	if (to->ibv.srq && mr->ibv.length > mock_script()->frame_reach)
+		mock_script()->frame_reach = mr->ibv.length;
 	if (mock_script()->seed)
 		place_later(to, mock_at(mr, at), bytes, work->size);
 	else

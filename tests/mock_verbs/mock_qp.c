@@ -235,8 +235,6 @@ static int to_init(struct mock_qp *qp, const struct ibv_qp_attr *attr, int mask)
 	    attr->port_num != 1 || attr->pkey_index >= mock_port_of(qp->ibv.context)->key_count)
 		return EINVAL;
 	qp->attr = *attr;
-	if (qp->ibv.srq && attr->qp_access_flags)
-		mock_script()->remote_frames++;
 	return 0;
 }
 
@@ -323,16 +321,18 @@ static int capture(struct mock_work *work, const struct ibv_send_wr *wr, unsigne
 	return 0;
 }
 
-static void count(const struct mock_work *work, struct mock_work *fails)
+static void count(const struct mock_qp *qp, struct mock_work *work)
 {
 	struct mock_script *script = mock_script();
-	int writes = work->wr.opcode != IBV_WR_SEND;
+	int writes = work->wr.opcode != IBV_WR_SEND, requests = writes && qp->ibv.srq;
 
 	script->sends += !writes;
 	script->writes += work->wr.opcode == IBV_WR_RDMA_WRITE;
-	script->immediates += work->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM;
-	if (mock_strikes(&script->fail_send) || (writes && mock_strikes(&script->fail_write)))
-		fails->fails = script->status;
+	script->requests += (unsigned)requests;
+	script->immediates += work->wr.opcode == IBV_WR_RDMA_WRITE_WITH_IMM && !requests;
+	if (mock_strikes(&script->fail_send) || (requests && mock_strikes(&script->fail_request)) ||
+	    (writes && !requests && mock_strikes(&script->fail_write)))
+		work->fails = script->status;
 }
 
 int mock_post_send(struct ibv_qp *ibv, struct ibv_send_wr *wr, struct ibv_send_wr **bad)
@@ -353,7 +353,7 @@ int mock_post_send(struct ibv_qp *ibv, struct ibv_send_wr *wr, struct ibv_send_w
 	if (error) {
 		free(work);
 	} else {
-		count(work, work);
+		count(qp, work);
 		qp->used++;
 		*qp->last = work;
 		qp->last = &work->next;

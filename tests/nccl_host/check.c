@@ -26,7 +26,9 @@ static const struct option_row { const char *name, *argument, *help; } rows[] = 
 	{ "seed", "N", "where the random shapes begin [1]" },
 	{ "schedules", "N", "how many random schedules, for each version [100]" },
 	{ "messages", "N", "how many messages 'soak' sends each way [100000]" },
-	{ "measure", NULL, "measure bandwidth and latency instead, beside plain TCP" },
+	{ "measure", NULL, "measure bandwidth and latency instead, beside other ways" },
+	{ "beside", "LIST", "with --measure, what is measured in turns with it: tcp, sockets, plugins, or none [tcp,sockets]" },
+	{ "rounds", "N", "with --measure, how many rounds, 1 to 99 [5]" },
 	{ "depth", "N", "with --measure, how many messages are in flight on each comm, 1 to 64 [8]" },
 	{ "channels", "N", "with --measure, how many comms in each direction, 1 to 16 [1]" },
 	{ "size", "BYTES", "with --measure, only messages of this size, one of those it has [all]" },
@@ -117,6 +119,8 @@ static int take(struct host_options *options, const char *name, const char *text
 		options->namespaces = text;
 	else if (!strcmp(name, "second"))
 		options->second = text;
+	else if (!strcmp(name, "beside"))
+		options->beside = text;
 	else if (!strcmp(name, "threads"))
 		options->threads = 1;
 	else if (!strcmp(name, "seed"))
@@ -143,6 +147,9 @@ static int take(struct host_options *options, const char *name, const char *text
 	} else if (!strcmp(name, "depth")) {
 		status = take_number(name, text, 1, 64, &number);
 		options->depth = (int)number;
+	} else if (!strcmp(name, "rounds")) {
+		status = take_number(name, text, 1, 99, &number);
+		options->rounds = (int)number;
 	} else if (!strcmp(name, "traffic-class")) {
 		status = take_number(name, text, 0, 255, &number);
 		options->traffic_class = (int)number;
@@ -272,8 +279,8 @@ static int run_measure(const struct host_options *options, int version)
 
 int snti_command_nccl_check(int argc, char **argv)
 {
-	struct host_options options = { .kind = host_kinds, .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1,
-		.traffic_class = -1 };
+	struct host_options options = { .kind = host_kinds, .seed = 1, .schedules = 100, .messages = 100000, .depth = 8, .channels = 1, .rounds = 5,
+		.beside = "tcp,sockets", .traffic_class = -1 };
 	int versions[HOST_NEWEST - HOST_OLDEST + 1], count, status = read_options(argc, argv, &options);
 
 	if (status >= 0)

@@ -73,7 +73,9 @@ struct host_options {
 	const struct host_kind *kind;
 	int version;                    /* 0: all that there are */
 	uint64_t seed, schedules, messages, size;
-	int depth, channels, devices[2];        /* of each rank */
+	int depth, channels, rounds;            /* of a measurement */
+	const char *beside;                     /* ... and what else is measured */
+	int devices[2];                         /* of each rank */
 	int traffic_class;                      /* -1: none */
 	int merge, measure, threads, list, help;
 };

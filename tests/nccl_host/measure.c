@@ -1,152 +1,68 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* measure.c - bandwidth and latency of a plugin by size, beside plain TCP between the same two processes. */
-#include "tests/nccl_host/host.h"
+/* measure.c - bandwidth and latency of a plugin by size, in turns with other ways between the same two processes. */
+#include "tests/nccl_host/measure.h"
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-enum { ROUNDS = 5, TAG = 1, WARM_UP = 20, MOST_CHANNELS = 16, MOST_DEPTH = 1024 };
-#define MOST_BYTES ((size_t)1 << 20)
+enum { MOST_ROUNDS = 99, MOST_WAYS = 6, WARM_UP = 20 };
 #define ROUND_BYTES ((uint64_t)64 << 20)
 
 static const size_t measured_sizes[] = { 8, 256, 4096, 16384, 65536, 131072, 524288, 1048576 };
 
-/* One way to send and to receive a message, several of them at once. */
-struct way {
-	struct host_rank *rank;
-	struct host_link links[MOST_CHANNELS];
-	void *send_memory[MOST_CHANNELS], *recv_memory[MOST_CHANNELS];
-	char *out, *in;
-	int out_socket, in_socket;      /* of plain TCP */
-	int channels, depth;            /* depth: of all channels together */
-};
+/* ---- moving ------------------------------------------------------------------------ */
 
-/* As NCCL's progress thread does when it finds nothing to do. */
-static void wait_a_little(struct way *way, uint64_t start)
+void host_wait_a_little(struct host_way *way, uint64_t start)
 {
 	sched_yield();
 	if (host_now_ns() - start > HOST_WAIT_MS * 1000000ull)
-		host_fail(way->rank, "a measurement does not end");
+		host_fail(way->rank, "a measurement of %s does not end", way->name);
 }
 
-/* ---- the plugin ------------------------------------------------------------------- */
-
-static int net_post(struct way *way, int is_send, size_t size, uint64_t index, void **request)
+void host_move_deep(struct host_way *way, int is_send, size_t size, uint64_t count)
 {
-	size_t at = index % (uint64_t)way->depth * MOST_BYTES, channel = index % (uint64_t)way->channels;
-	struct host_buffers b = { .count = 1, .data = { way->in + at }, .sizes = { size }, .tags = { TAG },
-		.memories = { way->recv_memory[channel] } };
-
-	if (is_send)
-		host_must(way->rank, host_isend(&way->rank->net, way->links[channel].send, way->out + at, size, TAG,
-						way->send_memory[channel], request), "isend");
-	else
-		host_must(way->rank, host_irecv(&way->rank->net, way->links[channel].recv, &b, request), "irecv");
-	return *request != NULL;
-}
-
-static void net_run(struct way *way, int is_send, size_t size, uint64_t count)
-{
-	void *requests[MOST_DEPTH];
 	uint64_t posted = 0, done = 0, start = host_now_ns();
-	int size_there, is_done;
 
 	while (done < count) {
 		if (posted < count && posted - done < (uint64_t)way->depth)
-			posted += (uint64_t)net_post(way, is_send, size, posted, &requests[posted % (uint64_t)way->depth]);
+			posted += (uint64_t)way->kind->post(way, is_send, size, posted);
 		if (done == posted)
 			continue;
-		host_must(way->rank, host_test(&way->rank->net, requests[done % (uint64_t)way->depth], &is_done, &size_there),
-			  "test");
-		done += (uint64_t)is_done;
-		if (!is_done)
-			wait_a_little(way, start);
-	}
-}
-
-/* ---- plain TCP ----------------------------------------------------------------------- */
-
-/* Message after message through the same places that the plugin's have. */
-static void tcp_move(struct way *way, int is_send, size_t size, uint64_t count)
-{
-	uint64_t moved = 0, all = size * count, start = host_now_ns();
-
-	while (moved < all) {
-		size_t at = moved / size % (uint64_t)way->depth * MOST_BYTES + moved % size, piece = size - moved % size;
-		ssize_t now = is_send ? send(way->out_socket, way->out + at, piece, MSG_DONTWAIT | MSG_NOSIGNAL)
-				      : recv(way->in_socket, way->in + at, piece, MSG_DONTWAIT);
-
-		if (now > 0)
-			moved += (uint64_t)now;
-		else if (now == 0 || (errno != EAGAIN && errno != EINTR))
-			host_fail(way->rank, "plain TCP: %s", strerror(errno));
+		if (way->kind->test(way, done))
+			done++;
 		else
-			wait_a_little(way, start);
+			host_wait_a_little(way, start);
 	}
 }
-
-static int tcp_listen(struct way *way, struct sockaddr_in *at)
-{
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	socklen_t size = sizeof *at;
-
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	if (fd < 0 || bind(fd, (struct sockaddr *)at, size) || listen(fd, 1) || getsockname(fd, (struct sockaddr *)at, &size))
-		host_fail(way->rank, "plain TCP: %s", strerror(errno));
-	return fd;
-}
-
-/* A socket for each direction, as a comm goes one way. */
-static void tcp_open(struct way *way)
-{
-	struct sockaddr_in mine, theirs;
-	int on = 1, listener = tcp_listen(way, &mine);
-
-	host_swap(way->rank, &mine, &theirs, sizeof mine);
-	way->out_socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (way->out_socket < 0 || connect(way->out_socket, (struct sockaddr *)&theirs, sizeof theirs))
-		host_fail(way->rank, "plain TCP: %s", strerror(errno));
-	way->in_socket = accept(listener, NULL, NULL);
-	close(listener);
-	setsockopt(way->out_socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	/* Where BBR is the system's choice it paces even loopback, and what is measured depends on its mood. */
-	setsockopt(way->out_socket, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
-}
-
-/* ---- both ------------------------------------------------------------------------------ */
-
-typedef void (*mover)(struct way *way, int is_send, size_t size, uint64_t count);
 
 /* From rank 0 to rank 1 and, so that the end counts, one byte back: seconds. */
-static double time_stream(struct way *way, mover move, size_t size, uint64_t count)
+static double time_stream(struct host_way *way, size_t size, uint64_t count)
 {
 	uint64_t start;
 
 	host_barrier(way->rank);
 	start = host_now_ns();
-	move(way, !way->rank->rank, size, count);
-	move(way, way->rank->rank, 1, 1);
+	way->kind->move(way, !way->rank->rank, size, count);
+	way->kind->move(way, way->rank->rank, 1, 1);
 	return (double)(host_now_ns() - start) * 1e-9;
 }
 
-static double time_turns(struct way *way, mover move, size_t size, uint64_t count)
+static double time_turns(struct host_way *way, size_t size, uint64_t count)
 {
 	uint64_t start;
 
 	host_barrier(way->rank);
 	start = host_now_ns();
 	for (uint64_t i = 0; i < 2 * count; i++)
-		move(way, i % 2 == (uint64_t)way->rank->rank, size, 1);
+		way->kind->move(way, i % 2 == (uint64_t)way->rank->rank, size, 1);
 	return (double)(host_now_ns() - start) * 1e-9 / 2;
 }
+
+/* ---- the table ----------------------------------------------------------------------- */
+
+struct measured { double stream[MOST_ROUNDS], turn[MOST_ROUNDS]; };     /* seconds */
 
 static int by_value(const void *a, const void *b)
 {
@@ -155,81 +71,138 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double middle(double values[ROUNDS])
+static double median(const double *values, int count)
 {
-	qsort(values, ROUNDS, sizeof *values, by_value);
-	return values[ROUNDS / 2];
+	double sorted[MOST_ROUNDS];
+
+	memcpy(sorted, values, sizeof *values * (size_t)count);
+	qsort(sorted, (size_t)count, sizeof *sorted, by_value);
+	return sorted[count / 2];
 }
 
-static void measure_size(struct way *way, size_t size)
+/* Of the ratios within the rounds: what disturbs a round disturbs all of it. */
+static double median_ratio(const double *values, const double *to, int count)
 {
-	uint64_t count = ROUND_BYTES / size < 20000 ? ROUND_BYTES / size : 20000, turns = size > 65536 ? 200 : 2000;
-	mover movers[2] = { net_run, tcp_move };
-	double stream[2][ROUNDS], wait[2][ROUNDS], rate[2], us[2];
+	double ratios[MOST_ROUNDS];
 
-	for (int round = 0; round < ROUNDS; round++)
-		for (int which = 0; which < 2; which++) {
-			time_turns(way, movers[which], size, WARM_UP);
-			stream[which][round] = time_stream(way, movers[which], size, count);
-			wait[which][round] = time_turns(way, movers[which], size, turns);
+	for (int i = 0; i < count; i++)
+		ratios[i] = values[i] / to[i];
+	return median(ratios, count);
+}
+
+static void say_head(const struct host_way *ways, int count, int rounds)
+{
+	struct host_rank *rank = ways->rank;
+
+	host_say(rank, "# %s v%d, channels: %d, in flight on each: %d, host memory; medians of %d rounds in turns\n#    bytes       MB/s",
+		 ways->name, rank->version, ways->channels, ways->depth / ways->channels, rounds);
+	for (int i = 1; i < count; i++)
+		host_say(rank, " %12.12s", ways[i].name);
+	host_say(rank, "   latency us");
+	for (int i = 1; i < count; i++)
+		host_say(rank, " %12.12s", ways[i].name);
+	host_say(rank, "\n");
+}
+
+static void say_row(const struct host_way *ways, const struct measured *measured, int count, size_t size, const uint64_t numbers[2])
+{
+	struct host_rank *rank = ways->rank;
+	int rounds = rank->options->rounds;
+
+	host_say(rank, "%10zu %10.1f", size, (double)(size * numbers[0]) / median(measured->stream, rounds) * 1e-6);
+	for (int i = 1; i < count; i++)
+		host_say(rank, " %12.2f", median_ratio(measured[i].stream, measured->stream, rounds));
+	host_say(rank, " %12.2f", median(measured->turn, rounds) / (double)numbers[1] * 1e6);
+	for (int i = 1; i < count; i++)
+		host_say(rank, " %12.2f", median_ratio(measured->turn, measured[i].turn, rounds));
+	host_say(rank, "\n");
+}
+
+static void measure_size(struct host_way *ways, int count, size_t size)
+{
+	const uint64_t numbers[2] = { ROUND_BYTES / size < 20000 ? ROUND_BYTES / size : 20000, size > 65536 ? 200 : 2000 };
+	static struct measured measured[MOST_WAYS];
+
+	for (int round = 0; round < ways->rank->options->rounds; round++)
+		for (int i = 0; i < count; i++) {
+			int which = (i + round) % count;
+
+			time_turns(&ways[which], size, WARM_UP);
+			measured[which].stream[round] = time_stream(&ways[which], size, numbers[0]);
+			measured[which].turn[round] = time_turns(&ways[which], size, numbers[1]);
 		}
-	for (int which = 0; which < 2; which++) {
-		rate[which] = (double)(size * count) / middle(stream[which]) * 1e-6;
-		us[which] = middle(wait[which]) / (double)turns * 1e6;
-	}
-	if (!way->rank->rank)
-		host_say(way->rank, "%10zu %10.1f %10.1f %6.2f %12.2f %10.2f %6.2f\n", size, rate[0], rate[1],
-			 rate[0] / rate[1], us[0], us[1], us[0] / us[1]);
+	if (!ways->rank->rank)
+		say_row(ways, measured, count, size, numbers);
 }
 
-static void open_channels(struct way *way)
-{
-	const struct host_net *net = &way->rank->net;
-	size_t size = MOST_BYTES * (size_t)way->depth;
+/* ---- ways ---------------------------------------------------------------------------- */
 
-	way->out = calloc(1, size);
-	way->in = calloc(1, size);
-	if (!way->out || !way->in)
-		host_fail(way->rank, "out of memory");
-	for (int i = 0; i < way->channels; i++) {
-		host_connect_pair(way->rank, way->rank->context, &way->links[i]);
-		host_must(way->rank, host_register(net, way->links[i].send, way->out, size, &way->send_memory[i]), "regMr");
-		host_must(way->rank, host_register(net, way->links[i].recv, way->in, size, &way->recv_memory[i]), "regMr");
+static void read_way(struct host_way *way, const char *text)
+{
+	snprintf(way->name, sizeof way->name, "%s", text);
+	if (!strcmp(text, "tcp")) {
+		way->kind = &host_way_tcp;
+	} else if (!strncmp(text, "sockets", 7) && (!text[7] || text[7] == ':')) {
+		way->kind = &host_way_sockets;
+		if (host_way_sockets_set(way, text + 7 + (text[7] == ':')))
+			host_fail(way->rank, "--beside: '%s' is not sockets:THREADSxSOCKETS", text);
+	} else {
+		way->kind = &host_way_plugin;
+		host_way_plugin_set(way, text);
 	}
 }
 
-static void close_channels(struct way *way)
+/* The plugin, then what stands beside it: how many. */
+static int read_ways(struct host_way *ways, const struct host_way *blank, char *beside)
 {
-	const struct host_net *net = &way->rank->net;
+	int count = 1;
+	char *rest;
 
-	host_barrier(way->rank);
-	for (int i = 0; i < way->channels; i++) {
-		host_must(way->rank, host_deregister(net, way->links[i].send, way->send_memory[i]), "deregMr");
-		host_must(way->rank, host_deregister(net, way->links[i].recv, way->recv_memory[i]), "deregMr");
-		host_close_pair(way->rank, &way->links[i]);
+	ways[0] = *blank;
+	ways[0].kind = &host_way_plugin;
+	for (char *one = strtok_r(beside, ",", &rest); one && strcmp(one, "none"); one = strtok_r(NULL, ",", &rest)) {
+		if (count == MOST_WAYS)
+			host_fail(blank->rank, "--beside: at most %d", MOST_WAYS - 1);
+		ways[count] = *blank;
+		read_way(&ways[count++], one);
 	}
-	free(way->out);
-	free(way->in);
+	return count;
+}
+
+/* At a page's beginning, as NCCL's buffers are: system calls copy to the middle of a cache line at four fifths of the speed. */
+static char *get_places(struct host_rank *rank, int depth)
+{
+	size_t size = (size_t)depth * HOST_MOST_BYTES;
+	char *places = aligned_alloc(4096, size);
+
+	if (!places)
+		host_fail(rank, "out of memory");
+	return memset(places, 0, size);
 }
 
 void host_measure(struct host_rank *rank)
 {
 	const struct host_options *options = rank->options;
-	struct way way = { .rank = rank, .channels = options->channels, .depth = options->depth * options->channels };
+	struct host_way ways[MOST_WAYS], blank = { .rank = rank, .channels = options->channels,
+		.depth = options->depth * options->channels };
+	char *beside = strdup(options->beside);
+	int count;
 
-	host_begin(rank);
-	open_channels(&way);
-	tcp_open(&way);
+	blank.out = get_places(rank, blank.depth);
+	blank.in = get_places(rank, blank.depth);
+	if (!beside)
+		host_fail(rank, "out of memory");
+	count = read_ways(ways, &blank, beside);
+	for (int i = 0; i < count; i++)
+		ways[i].kind->open(&ways[i]);
 	if (!rank->rank)
-		host_say(rank, "# %s v%d, channels: %d, in flight on each: %d, host memory; plain TCP each way on loopback in "
-			 "turns with it; medians of %d\n"
-			 "#    bytes       MB/s   TCP MB/s  ratio   latency us     TCP us  ratio\n", rank->net.name,
-			 rank->version, way.channels, options->depth, ROUNDS);
+		say_head(ways, count, options->rounds);
 	for (size_t i = 0; i < sizeof measured_sizes / sizeof *measured_sizes; i++)
 		if (!options->size || options->size == measured_sizes[i])
-			measure_size(&way, measured_sizes[i]);
-	close(way.out_socket);
-	close(way.in_socket);
-	close_channels(&way);
-	host_end(rank);
+			measure_size(ways, count, measured_sizes[i]);
+	for (int i = 0; i < count; i++)
+		ways[i].kind->close(&ways[i]);
+	free(blank.out);
+	free(blank.in);
+	free(beside);
 }

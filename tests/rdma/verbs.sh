@@ -53,8 +53,9 @@ ends() {
 	cat "$said.0"
 }
 
-# writes: rank 0 sends 5 large messages, and what leaves rxe0 is looked at: each is RDMA writes alone that end in one
-# with immediate for each of two queue pairs, and what is sent are headers.
+# writes: rank 0 sends 5 large messages and receives as many, and what leaves rxe0 is looked at: each is RDMA writes alone
+# that end in one with immediate for each of two queue pairs; for each that is received a request of 104 bytes is written
+# with an immediate to the third, in one packet; and what is sent are headers.
 writes() {
 	local seen=/tmp/verbs.opcodes status=0
 	export SNT_SIZE=2 SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_ADDRESS=127.0.0.1:$((port = port + 1))
@@ -65,11 +66,13 @@ writes() {
 	wait $!
 	unset SNT_SIZE SNT_RANK SNT_ADDRESS
 	awk -v large=$((5 << 20)) '
-		$1 ~ /^write/ { payload += $3 }
-		$1 == "write_with_immediate" { immediates = $2; pairs = $4 }
+		$1 == "write" || $1 == "write_last_with_immediate" { payload += $3 }
+		$1 == "write_last_with_immediate" { immediates = $2; pairs = $4 }
+		$1 == "write_only_with_immediate" { requests = $2; asked = $3; over = $4 }
 		$1 == "send" { sent = $3 }
 		$1 == "other" { other = $2 }
-		END { exit !(payload == large && immediates == 10 && pairs == 2 && sent > 0 && sent < 65536 && !other) }' $seen &&
+		END { exit !(payload == large && immediates == 10 && pairs == 2 && requests == 5 && asked == 5 * 104 && over == 1 &&
+			sent > 0 && sent < 65536 && !other) }' $seen &&
 		[ $status -eq 0 ] && return
 	complain "5 messages of 1 MiB (status $status): kind, packets, payload, queue pairs:"
 	cat $seen "$said.0" "$said.1"
@@ -87,9 +90,10 @@ readme() {
 
 # compared: what perf/rdma does in the machine, once.
 compared() {
-	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --rounds 1 --latency 8 --bandwidth '' --exchanges 50 \
-		>$said 2>&1 && [ "$(grep -c '"what": "latency", "who": "\(ib_send_lat\|ib_write_lat\|sennit\)", "bytes": 8, "value": [1-9]' $said)" -eq 3 ] &&
-		return
+	local who='ib_send_lat\|ib_write_lat\|sennit\|sennit nccl'
+	timeout 60 python3 -B "$rdma/../../perf/rdma" --inside --sennit ./sennit --nccl --rounds 1 --latency 8 --bandwidth '' \
+		--exchanges 50 >$said 2>&1 &&
+		[ "$(grep -c '"what": "latency", "who": "\('"$who"'\)", "bytes": 8, "value": [1-9]' $said)" -eq 4 ] && return
 	complain "perf/rdma:"
 	cat $said
 }
