@@ -19,7 +19,7 @@ $clang $flags -fsanitize=fuzzer,$sanitize "$work/probe.c" -o "$work/probe" 2>/de
 # Everything but the launchers, the calls and the folds, which have flags of their own.
 sources=
 for file in base/*.c transport/exchange_frame.c transport/gpu.c transport/handshake.c transport/order.c transport/rails*.c transport/s[ho]*.c transport/t*.c transport/ucx_absent.c \
-	collectives/al*.c collectives/b*.c collectives/gather.c collectives/hierarchical.c collectives/plan.c \
+	collectives/al*.c collectives/answers.c collectives/b*.c collectives/direct.c collectives/gather.c collectives/hierarchical.c collectives/plan.c \
 	collectives/reduce*.c collectives/select.c plugins/nccl/tuner_rules.c; do
 	sources="$sources $top/$file"
 done
