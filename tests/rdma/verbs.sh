@@ -138,10 +138,10 @@ classes() {
 rails() {
 	local first second
 	export SNT_SIZE=2 SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_ADDRESS=127.0.0.1:$((port = port + 1))
-	SNT_RANK=0 SNT_RAILS=rxe0,rxe2 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --iterations 600 \
+	SNT_RANK=0 SNT_RAILS=rxe0,rxe2 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --seconds 16 \
 		>"$said.0" 2>&1 &
 	first=$!
-	SNT_RANK=1 SNT_RAILS=rxe1,rxe3 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --iterations 600 \
+	SNT_RANK=1 SNT_RAILS=rxe1,rxe3 timeout 90 ./sennit perf allreduce --transport rails --check --min 1M --max 1M --seconds 16 \
 		>"$said.1" 2>&1 &
 	second=$!
 	sleep 3
