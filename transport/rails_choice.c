@@ -97,15 +97,17 @@ static void choose_by_itself(const struct snti_device *all, int count, struct ra
 int rails_choose(const struct snti_transport *rails, const char *names, int local_only, struct rails_choice *choice)
 {
 	struct snti_device all[DEVICES];
-	int by_itself, count, of_verbs = rails == &snti_rails_verbs_transport;
+	int by_itself, count, of_verbs = rails == &snti_rails_verbs_transport, is_told = names != NULL;
 
 	memset(choice, 0, sizeof(*choice));
 	choice->under = snti_rails_under(rails);
 	if (!names)
 		names = snti_settings()->rails;
 	by_itself = !strcmp(names, "auto");
-	if (!*names || !strcmp(names, "off") || (by_itself && local_only) || (of_verbs && !snti_has_rdma()) ||
-	    (!by_itself && are_rdma(names) != of_verbs))
+	if (!*names || !strcmp(names, "off") || (by_itself && local_only))
+		return SNT_EUNSUPPORTED;
+	/* Whoever opens a port on devices knows whose they are; the setting is for both kinds of rails. */
+	if (!is_told && ((of_verbs && !snti_has_rdma()) || (!by_itself && are_rdma(names) != of_verbs)))
 		return SNT_EUNSUPPORTED;
 	count = choice->under->devices(all, DEVICES);
 	if (count < 0)
