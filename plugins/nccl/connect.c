@@ -2,6 +2,7 @@
 /* connect.c - listen, connect, accept, close: a comm from its handle to its end. Nothing waits. */
 #include "plugins/nccl/core.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +97,9 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 /* What is said beside a rail goes over its own interface, unless one is named: a cable that is cut takes no other rail along. */
 static const char *aside_of(const struct snti_nccl_device *device, const struct snti_transport *transport)
 {
-	return snti_rails_under(transport) && !getenv("NCCL_SOCKET_IFNAME") ? NULL : snti_nccl_aside(device);
+	const char *named = getenv("NCCL_SOCKET_IFNAME");
+
+	return snti_rails_under(transport) && (!named || !*named) ? NULL : snti_nccl_aside(device);
 }
 
 /* Over @device of @transport. */
@@ -137,6 +140,18 @@ void snti_nccl_free(struct snti_nccl_comm *comm)
 	free(comm);
 }
 
+/* Rails have done with a small send once it is copied. What no port has taken yet has to leave before the good-bye. */
+static void let_leave(struct snti_nccl_comm *comm)
+{
+	uint64_t deadline = snti_deadline_ms(snti_settings()->timeout_ms);
+
+	if (comm->kind != SNTI_NCCL_SENDS || !comm->conn || !snti_rails_under(comm->port->ops) || comm->is_cut ||
+	    !snti_list_empty(&comm->busy))
+		return;
+	while (comm->port->ops->flush(comm->conn) == SNT_BUSY && !snti_nccl_poll(comm) && !snti_is_past(deadline))
+		sched_yield();
+}
+
 int snti_nccl_close(void *object)
 {
 	struct snti_nccl_comm *comm = object;
@@ -145,6 +160,7 @@ int snti_nccl_close(void *object)
 		return NCCL_SUCCESS;
 	snti_nccl_untend(comm);
 	comm->is_cut |= atomic_load(&comm->context->is_aborted);
+	let_leave(comm);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
 	return NCCL_SUCCESS;

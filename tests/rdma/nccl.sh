@@ -70,10 +70,19 @@ versions() {
 	done
 }
 
-# NCCL is told that these are not merged, in one line of each side, and goes on with them as they are.
+# Both made one, on both sides and on one alone; then one of them is gone in the middle.
 merges() {
+	local waiting
 	NCCL_DEBUG=INFO check merge --version 12 --scenario merge || complain "merge: $(cat /tmp/merge)"
-	[ "$(grep -c 'not merged: not supported' /tmp/merge)" -eq 2 ] || complain "merge: $(cat /tmp/merge)"
+	[ "$(grep -c 'device 2 is rxe0+rxe1' /tmp/merge)" -eq 2 ] || complain "merge: $(cat /tmp/merge)"
+	check channels --version 12 --merge --scenario channels || complain "channels, merged: $(cat /tmp/channels)"
+	NCCL_DEBUG=INFO check lost --version 12 --merge --scenario soak --messages 20000 &
+	waiting=$!
+	sleep 3
+	"$rdma/fault" unplug rxe1
+	wait $waiting || complain "one lost: $(cat /tmp/lost)"
+	grep -q 'rails: rxe1 to the peer is lost' /tmp/lost || complain "nobody noticed: $(cat /tmp/lost)"
+	"$rdma/fault" plug rxe1
 }
 
 inside() {
