@@ -176,6 +176,35 @@ static void epoll_listens_for_sleepers_alone(void **state)
 	end_pair(port, conn);
 }
 
+/* Sockets get ready one by one, and the first may have data before there is memory to read it to. */
+static void who_spins_waits_until_a_conn_is_up(void **state)
+{
+	char bytes[2][9] = { "abcdefgh", "" };
+	struct snti_xfer sent = message(bytes[0]), got = message(bytes[1]);
+	struct snti_port *port[2];
+	struct snti_conn *conn[2];
+	struct tcp_conn *late;
+	char *in;
+
+	(void)state;
+	make_pair(&options, port, conn);
+	turn(port, 1000);
+	late = (struct tcp_conn *)conn[0];
+	in = late->sockets[0].in;
+	late->sockets[0].in = NULL;
+	conn[0]->status = SNT_BUSY;
+	assert_int_equal(snti_send(conn[1], &sent), 0);
+	turn(port, 1000);
+	assert_int_equal(conn[0]->status, SNT_BUSY);
+	late->sockets[0].in = in;
+	conn[0]->status = 0;
+	turn(port, 1000);
+	assert_int_equal(snti_recv(conn[0], &got), 0);
+	assert_int_equal(got.status, 0);
+	assert_string_equal(bytes[1], "abcdefgh");
+	end_pair(port, conn);
+}
+
 static void expect_class(const struct snti_conn *conn, int class)
 {
 	const struct tcp_conn *tcp = (const struct tcp_conn *)conn;
@@ -244,6 +273,7 @@ int main(void)
 		cmocka_unit_test(sockets_are_as_patient_as_the_port),
 		cmocka_unit_test(sockets_within_the_host_do_not_pace),
 		cmocka_unit_test(epoll_listens_for_sleepers_alone),
+		cmocka_unit_test(who_spins_waits_until_a_conn_is_up),
 		cmocka_unit_test(acknowledgements_are_marked_as_the_data),
 		cmocka_unit_test(a_port_is_as_patient_as_its_team),
 	};

@@ -154,7 +154,7 @@ static int look_around(struct tcp_port *port)
 		struct tcp_conn *conn = snti_container(link, struct tcp_conn, link);
 		struct tcp_socket *socket = &conn->sockets[0];
 
-		if (socket->phase != TCP_READY || conn->base.status < 0)
+		if (socket->phase != TCP_READY || conn->base.status)
 			continue;
 		if (spinning || !socket->interest)
 			tcp_interest(socket, spinning ? 0 : EPOLLIN);
