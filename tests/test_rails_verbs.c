@@ -208,6 +208,45 @@ static void all_ports_down_is_told(void **state)
 	assert_non_null(strstr(snt_error_text(), "is down"));
 }
 
+/* By all or by none; of GPUs it is refused. */
+static void memory_is_pinned_by_every_port(void **state)
+{
+	static char memory[1 << 16];
+	struct snti_port *port = ((struct pair *)*state)->port[0];
+	struct snti_memory all = { .base = memory, .size = sizeof memory, .fd = -1, .dmabuf = -1, .id = 7 };
+	struct snti_memory gpu = all;
+	int before = script->mrs;
+
+	gpu.is_gpu = 1;
+	snti_fail_quietly(1);
+	assert_int_equal(wire->pin(port, &gpu), SNT_EUNSUPPORTED);
+	script->fail_reg = 2;
+	assert_int_not_equal(wire->pin(port, &all), 0);
+	script->fail_reg = 0;
+	snti_fail_quietly(0);
+	assert_int_equal(script->mrs, before);
+	assert_int_equal(wire->pin(port, &all), 0);
+	assert_int_equal(script->mrs, before + PORTS);
+	wire->unpin(port, &all);
+	assert_int_equal(script->mrs, before);
+}
+
+/* What is left of an address where there is little room. */
+static void an_address_is_made_whole_again(void **state)
+{
+	struct snti_address whole, lead, made;
+	struct pair *p = *state;
+
+	assert_int_equal(wire->address(p->port[0], &whole), 0);
+	snti_rails_wrap(wire, snti_rails_unwrap(&whole, &lead), &lead, &made);
+	assert_memory_equal(&whole, &made, sizeof whole);
+	go_down(0);
+	until(p, rails_is_down(&snti_verbs_transport, ((struct rails_port *)p->port[0])->ports[0]));
+	assert_int_equal(wire->address(p->port[0], &whole), 0);
+	assert_int_equal(snti_rails_unwrap(&whole, &lead), 1);
+	assert_int_equal(wire->reaches(p->port[1], &whole), 0);
+}
+
 /* ---- who meets whom ----------------------------------------------------- */
 
 static void make_infiniband(int device, unsigned char subnet)
@@ -301,7 +340,8 @@ static void the_ports_are_chosen(void **state)
 	choice_is("auto", 2);
 	script->port[1].state = IBV_PORT_DOWN;
 	choice_is("auto", 0);
-	choice_is("mock0,mock1", 0);
+	choice_is("mock0,mock1", 1);            /* with a line about the other */
+	choice_is("mock1", 0);
 }
 
 static int run_faults(void)
@@ -311,6 +351,8 @@ static int run_faults(void)
 	const struct CMUnitTest tests[] = {
 		alone(the_ports_are_chosen),
 		alone(ports_of_one_subnet_meet),
+		paired(memory_is_pinned_by_every_port),
+		paired(an_address_is_made_whole_again),
 		paired(a_port_that_goes_down_loses_nothing),
 		paired(a_port_that_is_down_for_long_comes_back),
 		paired(a_queue_pair_that_breaks_is_made_again),

@@ -254,11 +254,35 @@ static int rails_arm(struct snti_port *base)
 	return 0;
 }
 
+static void rails_unpin(struct snti_port *base, struct snti_memory *memory)
+{
+	struct rails_port *port = (struct rails_port *)base;
+
+	for (unsigned i = 0; i < port->count && port->under->unpin; i++)
+		port->under->unpin(port->ports[i], memory);
+}
+
+/* On every port: each may carry a part of it. What is small is copied, which a GPU's memory does not take. */
+static int rails_pin(struct snti_port *base, struct snti_memory *memory)
+{
+	struct rails_port *port = (struct rails_port *)base;
+	int status = 0;
+
+	if (memory->is_gpu)
+		return snti_fail(SNT_EUNSUPPORTED, "rails: memory of GPUs goes over one port, not over several at once");
+	for (unsigned i = 0; i < port->count && port->under->pin && !status; i++) {
+		status = port->under->pin(port->ports[i], memory);
+		while (status && i)
+			port->under->unpin(port->ports[--i], memory);
+	}
+	return status;
+}
+
 #define RAILS \
 	.slice = (size_t)8 << 20, .port_size = sizeof(struct rails_port), .conn_size = sizeof(struct rails_conn), \
 	.open = rails_open, .close = rails_close, .poll = rails_poll, .arm = rails_arm, \
 	.address = rails_address, .reaches = rails_reaches, .connect = rails_connect, .accept = rails_accept, \
-	.hang_up = rails_hang_up, .send = rails_send, .recv = rails_recv, .flush = rails_flush
+	.hang_up = rails_hang_up, .pin = rails_pin, .unpin = rails_unpin, .send = rails_send, .recv = rails_recv, .flush = rails_flush
 
 /* Two of them, as one comes before verbs and the other before tcp. */
 const struct snti_transport snti_rails_verbs_transport = {

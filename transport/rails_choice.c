@@ -47,7 +47,13 @@ static const struct snti_device *find_device(const struct snti_transport *under,
 	return NULL;
 }
 
-static int choose_named(const char *names, const struct snti_device *all, int count, struct rails_choice *choice)
+static int no_device(const char *name, const struct rails_choice *choice)
+{
+	return snti_fail(SNT_EINVAL, "rails: %s has no device '%s' that is up with an address", choice->under->name, name);
+}
+
+/* @may_lack: those that are not up are left out, as long as there is another one. */
+static int choose_named(const char *names, const struct snti_device *all, int count, int may_lack, struct rails_choice *choice)
 {
 	char copy[256], *save = NULL;
 
@@ -55,12 +61,18 @@ static int choose_named(const char *names, const struct snti_device *all, int co
 	for (char *name = strtok_r(copy, ", +", &save); name; name = strtok_r(NULL, ", +", &save)) {
 		const struct snti_device *device = find_device(choice->under, all, count, name);
 
-		if (!device)
-			return snti_fail(SNT_EINVAL, "rails: %s has no device '%s' that is up with an address", choice->under->name, name);
+		if (!device && !may_lack)
+			return no_device(name, choice);
+		if (!device) {
+			snti_log(SNT_LOG_WARN, "rails: without %s: it is not up with an address", name);
+			continue;
+		}
 		if (choice->count == RAILS_MOST)
 			return snti_fail(SNT_EINVAL, "rails: '%s' are more than %d", names, RAILS_MOST);
 		choice->devices[choice->count++] = *device;
 	}
+	if (!choice->count && *copy && may_lack)
+		return no_device(names, choice);
 	return choice->count ? 0 : snti_fail(SNT_EINVAL, "rails: '%s' names no device", names);
 }
 
@@ -97,21 +109,23 @@ static void choose_by_itself(const struct snti_device *all, int count, struct ra
 int rails_choose(const struct snti_transport *rails, const char *names, int local_only, struct rails_choice *choice)
 {
 	struct snti_device all[DEVICES];
-	int by_itself, count, of_verbs = rails == &snti_rails_verbs_transport;
+	int by_itself, count, of_verbs = rails == &snti_rails_verbs_transport, is_told = names != NULL;
 
 	memset(choice, 0, sizeof(*choice));
 	choice->under = snti_rails_under(rails);
 	if (!names)
 		names = snti_settings()->rails;
 	by_itself = !strcmp(names, "auto");
-	if (!*names || !strcmp(names, "off") || (by_itself && local_only) || (of_verbs && !snti_has_rdma()) ||
-	    (!by_itself && are_rdma(names) != of_verbs))
+	if (!*names || !strcmp(names, "off") || (by_itself && local_only))
+		return SNT_EUNSUPPORTED;
+	/* Whoever opens a port on devices knows whose they are; the setting is for both kinds of rails. */
+	if (!is_told && ((of_verbs && !snti_has_rdma()) || (!by_itself && are_rdma(names) != of_verbs)))
 		return SNT_EUNSUPPORTED;
 	count = choice->under->devices(all, DEVICES);
 	if (count < 0)
 		return count;
 	if (!by_itself)
-		return choose_named(names, all, count, choice);
+		return choose_named(names, all, count, is_told, choice);
 	choose_by_itself(all, count, choice);
 	return choice->count > 1 ? 0 : SNT_EUNSUPPORTED;
 }

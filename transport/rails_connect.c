@@ -16,12 +16,14 @@
 #define PAUSE_MS 250
 #define LONG_PAUSE_MS 2000        /* before one is tried again that never was up */
 
+#define SUB_BYTES (SNTI_ADDRESS_BYTES - 24)
+
 /* The address as it travels: of one port, the others follow in the cards. */
 struct rails_place {
 	char magic[7];
 	uint8_t version, lead, zero[7];
 	char under[8];
-	unsigned char sub[SNTI_ADDRESS_BYTES - 24];
+	unsigned char sub[SUB_BYTES];
 };
 
 _Static_assert(sizeof(struct rails_place) == SNTI_ADDRESS_BYTES, "an address has to fit");
@@ -38,39 +40,56 @@ static int sub_address(struct rails_port *port, unsigned index, struct snti_addr
 	return status;
 }
 
+void snti_rails_wrap(const struct snti_transport *rails, unsigned index, const struct snti_address *lead, struct snti_address *address)
+{
+	struct rails_place place = { .magic = MAGIC, .version = VERSION, .lead = (uint8_t)index };
+
+	snprintf(place.under, sizeof(place.under), "%s", snti_rails_under(rails)->name);
+	memcpy(place.sub, lead->bytes, sizeof(place.sub));
+	memcpy(address->bytes, &place, sizeof(place));
+}
+
+unsigned snti_rails_unwrap(const struct snti_address *address, struct snti_address *lead)
+{
+	struct rails_place place;
+
+	memcpy(&place, address->bytes, sizeof(place));
+	memset(lead, 0, sizeof(*lead));
+	memcpy(lead->bytes, place.sub, sizeof(place.sub));
+	return place.lead;
+}
+
 int rails_address(struct snti_port *base, struct snti_address *mine)
 {
 	struct rails_port *port = (struct rails_port *)base;
-	struct rails_place place = { .magic = MAGIC, .version = VERSION };
 	struct snti_address lead, other;
 	int status = SNT_EDEVICE, known = 0;
+	unsigned first = 0;
 
-	snprintf(place.under, sizeof(place.under), "%s", port->under->name);
 	for (unsigned i = 0; i < port->count; i++) {
 		status = sub_address(port, i, known ? &other : &lead);
 		if (!status && known)
 			rails_widen(port->under, &lead, &other);
 		else if (!status)
-			place.lead = (uint8_t)i;
+			first = i;
 		known |= !status;
 	}
 	if (!known)
 		return snti_fail(status, "rails: no device has an address any more: %s", snt_error_text());
-	for (size_t i = sizeof(place.sub); i < sizeof(lead.bytes); i++)
+	for (size_t i = SUB_BYTES; i < sizeof(lead.bytes); i++)
 		if (lead.bytes[i])
 			return snti_fail(SNT_EUNSUPPORTED, "rails: an address of %s is too long", port->under->name);
-	memcpy(place.sub, lead.bytes, sizeof(place.sub));
-	memcpy(mine->bytes, &place, sizeof(place));
+	snti_rails_wrap(base->ops, first, &lead, mine);
 	return 0;
 }
 
 int snti_rails_shorten(struct snti_address *address)
 {
 	struct rails_place place;
-	struct snti_address lead = { { 0 } };
+	struct snti_address lead;
 
+	snti_rails_unwrap(address, &lead);
 	memcpy(&place, address->bytes, sizeof(place));
-	memcpy(lead.bytes, place.sub, sizeof(place.sub));
 	if (rails_shorten(place.under, &lead))
 		return -1;
 	memcpy(place.sub, lead.bytes, sizeof(place.sub));
@@ -87,9 +106,7 @@ static int read_address(const struct rails_port *port, const struct snti_address
 	if (memcmp(place.magic, MAGIC, sizeof(place.magic)) || place.version != VERSION || place.lead >= RAILS_MOST ||
 	    strncmp(place.under, port->under->name, sizeof(place.under)))
 		return SNT_EUNSUPPORTED;
-	memset(lead, 0, sizeof(*lead));
-	memcpy(lead->bytes, place.sub, sizeof(place.sub));
-	*index = place.lead;
+	*index = snti_rails_unwrap(address, lead);
 	return 0;
 }
 

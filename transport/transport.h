@@ -201,6 +201,9 @@ const struct snti_transport *snti_rails_under(const struct snti_transport *rails
 int snti_rails_wanted(const struct snti_transport *rails, int local_only);
 /* An address of the rails transport, without the last of those that it lists: 0, or -1: it lists one alone. */
 int snti_rails_shorten(struct snti_address *address);
+/* What an address of @rails consists of, where there is no room for all of it: the address of one port, and which that is. */
+unsigned snti_rails_unwrap(const struct snti_address *address, struct snti_address *lead);
+void snti_rails_wrap(const struct snti_transport *rails, unsigned index, const struct snti_address *lead, struct snti_address *address);
 const struct snti_transport *snti_transport_find(const char *name);   /* NULL: no such */
 
 #define SNTI_TRANSPORTS_MOST 8

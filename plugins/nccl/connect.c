@@ -2,6 +2,7 @@
 /* connect.c - listen, connect, accept, close: a comm from its handle to its end. Nothing waits. */
 #include "plugins/nccl/core.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@ static const char magic[8] = { 's', 'e', 'n', 'n', 'i', 't', 'N', '\n' };
  * change with the protocol, so that whoever finds another one can say whose it is. */
 struct handle {
 	char magic[8];
-	uint8_t protocol, address_size, transport, zero;
+	uint8_t protocol, address_size, transport;
+	uint8_t lead;                           /* not 0: of rails, the address of this port alone, counted from 1 */
 	uint32_t pid;
 	uint64_t ident;
 	unsigned char seed[SEED_BYTES];         /* the secret of this one connection */
@@ -92,6 +94,14 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 	return comm;
 }
 
+/* What is said beside a rail goes over its own interface, unless one is named: a cable that is cut takes no other rail along. */
+static const char *aside_of(const struct snti_nccl_device *device, const struct snti_transport *transport)
+{
+	const char *named = getenv("NCCL_SOCKET_IFNAME");
+
+	return snti_rails_under(transport) && (!named || !*named) ? NULL : snti_nccl_aside(device);
+}
+
 /* Over @device of @transport. */
 static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *transport, const char *device,
 		     const unsigned char seed[SEED_BYTES])
@@ -100,7 +110,7 @@ static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *t
 	unsigned char secret[SNTI_SECRET_BYTES];
 	struct snti_port_options options = { .secret = secret, .local_only = comm->device->wire.is_loopback,
 		.timeout_ms = (uint32_t)snti_settings()->timeout_ms, .device = device,
-		.interface = snti_nccl_aside(comm->device), .streams = comm->streams,
+		.interface = aside_of(comm->device, transport), .streams = comm->streams,
 		.traffic_class = comm->traffic_class < 0 ? NULL : &traffic_class };
 	int status = make_secret(seed, secret);
 
@@ -130,6 +140,18 @@ void snti_nccl_free(struct snti_nccl_comm *comm)
 	free(comm);
 }
 
+/* Rails have done with a small send once it is copied. What no port has taken yet has to leave before the good-bye. */
+static void let_leave(struct snti_nccl_comm *comm)
+{
+	uint64_t deadline = snti_deadline_ms(snti_settings()->timeout_ms);
+
+	if (comm->kind != SNTI_NCCL_SENDS || !comm->conn || !snti_rails_under(comm->port->ops) || comm->is_cut ||
+	    !snti_list_empty(&comm->busy))
+		return;
+	while (comm->port->ops->flush(comm->conn) == SNT_BUSY && !snti_nccl_poll(comm) && !snti_is_past(deadline))
+		sched_yield();
+}
+
 int snti_nccl_close(void *object)
 {
 	struct snti_nccl_comm *comm = object;
@@ -138,6 +160,7 @@ int snti_nccl_close(void *object)
 		return NCCL_SUCCESS;
 	snti_nccl_untend(comm);
 	comm->is_cut |= atomic_load(&comm->context->is_aborted);
+	let_leave(comm);
 	snti_nccl_leave(comm);
 	snti_nccl_free(comm);
 	return NCCL_SUCCESS;
@@ -157,11 +180,17 @@ static int no_memory(const char *device)
 
 /* ---- listen -------------------------------------------------------------- */
 
-/* Of several devices the first ones' addresses will do, where not all of them fit. */
+/* Of several devices the first ones' addresses will do, where not all of them fit; one of verbs fits if there is nothing
+ * beside it. */
 static size_t pack_address(struct snti_nccl_comm *comm, struct handle *handle)
 {
+	struct snti_address lead;
 	size_t size;
 
+	if (comm->port->ops == &snti_rails_verbs_transport) {
+		handle->lead = (uint8_t)(1 + snti_rails_unwrap(&comm->address, &lead));
+		return snti_nccl_pack(&lead, handle->rest, sizeof handle->rest);
+	}
 	do
 		size = snti_nccl_pack(&comm->address, handle->rest, sizeof handle->rest);
 	while (size > sizeof handle->rest && comm->port->ops == &snti_rails_transport &&
@@ -191,8 +220,7 @@ static int write_handle(struct snti_nccl_comm *comm, struct handle *handle)
 
 static int begin_listening(struct snti_nccl_comm *comm, struct handle *handle)
 {
-	const struct snti_transport *transport = snti_nccl_is_merged(comm->device) ? &snti_rails_transport
-										   : snti_nccl_transport();
+	const struct snti_transport *transport = snti_nccl_is_merged(comm->device) ? snti_nccl_rails() : snti_nccl_transport();
 	int status = snti_random(handle->seed, sizeof handle->seed);
 
 	if (!status)
@@ -234,7 +262,7 @@ int snti_nccl_listen(struct snti_nccl_context *context, int device, void *to, vo
 
 static int is_of(const struct handle *handle, const struct snti_transport *transport)
 {
-	return handle->transport == number_of(transport);
+	return transport && handle->transport == number_of(transport);
 }
 
 static int other_protocol(const struct handle *handle)
@@ -262,10 +290,10 @@ static int check_handle(const struct handle *handle)
 				 "set NCCL_NET_PLUGIN=sennit and NCCL_NET=sennit on every rank");
 	if (handle->protocol != PROTOCOL)
 		return other_protocol(handle);
-	if (handle->address_size > sizeof handle->rest || !handle->transport ||
+	if (handle->address_size > sizeof handle->rest || handle->lead > SNTI_NCCL_MEMBERS || !handle->transport ||
 	    handle->transport >= sizeof transports / sizeof *transports)
 		return damaged();
-	if (!is_of(handle, snti_nccl_transport()) && !(is_of(handle, &snti_rails_transport) && snti_nccl_may_merge()))
+	if (!is_of(handle, snti_nccl_transport()) && !is_of(handle, snti_nccl_rails()))
 		return snti_fail(SNT_EINVAL, "the peer uses %s and this process %s: set SNT_NCCL_TRANSPORTS alike "
 				 "on every rank, or see why one has no RDMA",
 				 transports[handle->transport], snti_nccl_transport()->name);
@@ -277,11 +305,24 @@ static int open_towards(struct snti_nccl_comm *comm, const struct handle *handle
 {
 	const struct snti_nccl_device *device = comm->device;
 
-	if (is_of(handle, &snti_rails_transport))
-		return open_port(comm, &snti_rails_transport, device->name, handle->seed);
+	if (is_of(handle, snti_nccl_rails()))
+		return open_port(comm, snti_nccl_rails(), device->name, handle->seed);
 	if (snti_nccl_is_merged(device))
 		device = snti_nccl_device(device->members.devices[0]);
 	return open_port(comm, snti_nccl_transport(), device->name, handle->seed);
+}
+
+/* Not 0: damaged. */
+static int unpack_address(const struct handle *handle, struct snti_address *address)
+{
+	struct snti_address lead;
+
+	if (!handle->lead)
+		return snti_nccl_unpack(handle->rest, handle->address_size, address);
+	if (!is_of(handle, snti_nccl_rails()) || snti_nccl_unpack(handle->rest, handle->address_size, &lead))
+		return -1;
+	snti_rails_wrap(snti_nccl_rails(), handle->lead - 1u, &lead, address);
+	return 0;
 }
 
 static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *handle)
@@ -294,7 +335,7 @@ static int begin_connecting(struct snti_nccl_comm *comm, const struct handle *ha
 			  sizeof handle->rest - handle->address_size, handle->pid);
 	if (status)
 		return status;
-	if (snti_nccl_unpack(handle->rest, handle->address_size, &address))
+	if (unpack_address(handle, &address))
 		return damaged();
 	snti_nccl_compare_build(comm, handle->version, handle->build);
 	comm->ident = handle->ident;

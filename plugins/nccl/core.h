@@ -117,7 +117,7 @@ const struct snti_transport *snti_nccl_transport(void);
 const char *snti_nccl_aside(const struct snti_nccl_device *device);
 
 /* merge.c */
-int snti_nccl_may_merge(void);
+const struct snti_transport *snti_nccl_rails(void);             /* what carries merged devices; NULL: nothing does */
 int snti_nccl_merge(int *device, const int *members, int count);
 int snti_nccl_is_merged(const struct snti_nccl_device *device);
 

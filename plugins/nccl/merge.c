@@ -3,14 +3,16 @@
 #include "plugins/nccl/core.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static pthread_mutex_t merging = PTHREAD_MUTEX_INITIALIZER;
 
-/* What rails can be laid over. */
-int snti_nccl_may_merge(void)
+const struct snti_transport *snti_nccl_rails(void)
 {
-	return snti_nccl_transport() == &snti_tcp_transport;
+	if (snti_nccl_transport() == &snti_verbs_transport)
+		return &snti_rails_verbs_transport;
+	return snti_nccl_transport() == &snti_tcp_transport ? &snti_rails_transport : NULL;
 }
 
 int snti_nccl_is_merged(const struct snti_nccl_device *device)
@@ -111,6 +113,34 @@ static int merge_locked(int *device, const struct nccl_virtual_8 *members)
 	return NCCL_SUCCESS;
 }
 
+/* NCCL merges the ports of a card unasked, and would then copy what its GPUs send through the host's memory. */
+static int would_lose_gpus(const struct nccl_virtual_8 *members)
+{
+	const char *forced = getenv("NCCL_NET_FORCE_MERGE");
+	int takes_gpus = 0;
+
+	for (int i = 0; i < members->count; i++)
+		takes_gpus |= snti_nccl_device(members->devices[i])->takes_gpus;
+	return takes_gpus && (!forced || !*forced);
+}
+
+/* NCCL goes on with devices that are not merged. */
+static int decline(const struct nccl_virtual_8 *members)
+{
+	if (members->count < 2)
+		return NCCL_SUCCESS;
+	if (!snti_nccl_rails()) {
+		snti_nccl_log(NCCL_LOG_INFO, "devices of %s are not merged: not supported yet", snti_nccl_transport()->name);
+		return NCCL_INVALID_USAGE;
+	}
+	if (would_lose_gpus(members)) {
+		snti_nccl_log(NCCL_LOG_INFO, "devices are not merged: they register memory of GPUs, several as one do not; "
+			      "NCCL_NET_FORCE_MERGE merges them all the same");
+		return NCCL_INVALID_USAGE;
+	}
+	return NCCL_SUCCESS;
+}
+
 int snti_nccl_merge(int *device, const int *members, int count)
 {
 	struct nccl_virtual_8 sorted = { .count = 0 };
@@ -122,12 +152,10 @@ int snti_nccl_merge(int *device, const int *members, int count)
 		return NCCL_INVALID_USAGE;
 	}
 	result = check(members, count, &sorted);
+	if (!result)
+		result = decline(&sorted);
 	if (result)
 		return result;
-	if (count > 1 && !snti_nccl_may_merge()) {
-		snti_nccl_log(NCCL_LOG_INFO, "devices of %s are not merged: not supported yet", snti_nccl_transport()->name);
-		return NCCL_INVALID_USAGE;
-	}
 	pthread_mutex_lock(&merging);
 	result = merge_locked(device, &sorted);
 	pthread_mutex_unlock(&merging);

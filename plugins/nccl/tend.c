@@ -60,7 +60,7 @@ static int start(void)
 
 void snti_nccl_tend(struct snti_nccl_comm *comm)
 {
-	if (comm->port->ops != &snti_rails_transport)
+	if (!snti_rails_under(comm->port->ops))
 		return;
 	pthread_mutex_lock(&tending);
 	snti_list_append(&comms, &comm->tended);

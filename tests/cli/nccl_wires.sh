@@ -53,6 +53,9 @@ with_mock() { LD_LIBRARY_PATH=$mock${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} "$@"; }
 # takes DEVICES VARIABLE=VALUE...: which of three RDMA devices the plugin takes
 takes() { with_mock says devices "over $1" MOCK_DEVICES=3 "${@:2}"; }
 
+# merged SCENARIO: over ports that NCCL has merged
+merged() { NCCL_DEBUG=INFO SNT_NCCL_TRANSPORTS=verbs with_mock check merged --threads --merge --schedules 15 --scenario "$1"; }
+
 if [ -e "$mock/libibverbs.so.1" ]; then
 	SNT_NCCL_TRANSPORTS=verbs with_mock check verbs --threads --schedules 15 || complain "over verbs: $(cat "$work/verbs")"
 	# A GPU's memory goes by dmabuf, and what has arrived there is seen only after a flush; without dmabufs nothing is said of it
@@ -64,6 +67,21 @@ if [ -e "$mock/libibverbs.so.1" ]; then
 	[ "$(grep -c 'memory of a GPU went both ways' "$work/MOCK_LAGS")" -eq 14 ] || complain "GPUs: $(cat "$work/MOCK_LAGS")"
 	grep -q 'mock0 does not register memory of GPUs: mock0 registers no dmabufs' "$work/MOCK_NO_DMABUFS" ||
 		complain "without dmabufs: $(cat "$work/MOCK_NO_DMABUFS")"
+	# Two ports that NCCL has merged; one of them goes down in the middle, and stays down for the connections that follow
+	for scenario in merge pipeline grouped register farewell abort schedules; do
+		MOCK_DEVICES=2 MOCK_NO_DMABUFS=1 merged $scenario || complain "merged, $scenario: $(cat "$work/merged")"
+		grep -q 'device 2 is mock0+mock1' "$work/merged" || complain "not merged, $scenario: $(cat "$work/merged")"
+	done
+	for scenario in "channels verbs: port 1 of mock1 is down" "schedules rails: without mock1: it is not up"; do
+		MOCK_DEVICES=2 MOCK_NO_DMABUFS=1 MOCK_DOWN_AFTER=1:500000 merged "${scenario%% *}" || complain "one down, $scenario: $(cat "$work/merged")"
+		grep -qF "${scenario#* }" "$work/merged" || complain "one down, unnoticed, $scenario: $(cat "$work/merged")"
+	done
+	# Ports that take the memory of GPUs are merged only if NCCL is told to; then that memory is refused
+	MOCK_DEVICES=2 NCCL_DEBUG=INFO SNT_NCCL_TRANSPORTS=verbs with_mock check gpus_apart --threads --scenario gpu --merge &&
+		complain "merged although they take GPUs: $(cat "$work/gpus_apart")"
+	grep -q 'not merged: they register memory of GPUs' "$work/gpus_apart" || complain "GPUs: $(cat "$work/gpus_apart")"
+	MOCK_DEVICES=4 NCCL_NET_FORCE_MERGE=mock0,mock1 merged gpu || complain "merged by force: $(cat "$work/merged")"
+	grep -q 'mock0+mock1+mock2+mock3: .* of a GPU cannot be registered' "$work/merged" || complain "merged by force: $(cat "$work/merged")"
 	takes "verbs: mock0 mock1 mock2" A=
 	takes "verbs: mock1" NCCL_IB_HCA=mock1
 	takes "verbs: mock0 mock1 mock2" NCCL_IB_HCA=mock:1

@@ -47,6 +47,7 @@ struct mock_script {
 	int no_resize;
 	int iwarp;                      /* the first device is iWARP's */
 	int no_dmabufs;                 /* the device takes none */
+	uint64_t down_after[MOCK_DEVICES];      /* bytes that the device carries until its port goes down for good; 0: never */
 	int lags;                       /* what is written into dmabufs is not seen before the device has read from one */
 	int cut;                        /* nothing gets through */
 	int cm_instead_of, cm_instead;  /* of librdmacm: events; cm_instead 0: none */
@@ -168,6 +169,7 @@ struct mock_mr *mock_find_mr(const struct ibv_pd *pd, uint32_t key, uint64_t at,
 char *mock_at(const struct mock_mr *mr, uint64_t at);
 const struct mock_port *mock_port_of(const struct ibv_context *context);
 void mock_tell(struct ibv_context *context, enum ibv_event_type type, void *element);
+void mock_tell_device(int device, enum ibv_event_type type);
 void mock_untell(struct ibv_qp *qp);    /* its events go with it */
 
 /* mock_cq.c */

@@ -95,7 +95,7 @@ void mock_reset(void)
 
 static __attribute__((constructor)) void begin(void)
 {
-	const char *count = getenv("MOCK_DEVICES");
+	const char *count = getenv("MOCK_DEVICES"), *down = getenv("MOCK_DOWN_AFTER");
 
 	mock_reset();
 	/* Once: other threads read them. */
@@ -105,6 +105,9 @@ static __attribute__((constructor)) void begin(void)
 	}
 	if (count && atoi(count) > 0 && atoi(count) <= MOCK_DEVICES)
 		script.devices = atoi(count);
+	/* DEVICE:BYTES */
+	if (down && atoi(down) >= 0 && atoi(down) < MOCK_DEVICES && strchr(down, ':'))
+		script.down_after[atoi(down)] = strtoull(strchr(down, ':') + 1, NULL, 10);
 	script.lags = getenv("MOCK_LAGS") != NULL;
 	script.no_dmabufs = getenv("MOCK_NO_DMABUFS") != NULL;
 }
@@ -270,12 +273,17 @@ void mock_event(enum ibv_event_type type, struct ibv_qp *qp)
 	mock_unlock();
 }
 
-void mock_device_event(int device, enum ibv_event_type type)
+void mock_tell_device(int device, enum ibv_event_type type)
 {
-	mock_lock();
 	for (struct mock_context *context = contexts; context; context = context->next)
 		if (context->device == device)
 			mock_tell(&context->ibv, type, NULL);
+}
+
+void mock_device_event(int device, enum ibv_event_type type)
+{
+	mock_lock();
+	mock_tell_device(device, type);
 	mock_unlock();
 }
 

@@ -190,6 +190,18 @@ static enum ibv_wc_status receive(struct mock_qp *to, const struct mock_work *wo
 	return IBV_WC_SUCCESS;
 }
 
+static void count_carried(int device, size_t size)
+{
+	struct mock_script *script = mock_script();
+
+	script->carried[device] += size;
+	if (!script->down_after[device] || script->carried[device] < script->down_after[device])
+		return;
+	script->down_after[device] = 0;
+	script->port[device].state = IBV_PORT_DOWN;
+	mock_tell_device(device, IBV_EVENT_PORT_ERR);
+}
+
 static enum ibv_wc_status carry(struct mock_qp *qp, struct mock_qp *to, const struct mock_work *work)
 {
 	unsigned char *bytes;
@@ -206,7 +218,7 @@ static enum ibv_wc_status carry(struct mock_qp *qp, struct mock_qp *to, const st
 		status = receive(to, work, bytes);
 	free(bytes);
 	if (status == IBV_WC_SUCCESS)
-		mock_script()->carried[((const struct mock_context *)(const void *)qp->ibv.context)->device] += work->size;
+		count_carried(((const struct mock_context *)(const void *)qp->ibv.context)->device, work->size);
 	return status;
 }
 

@@ -137,12 +137,25 @@ void host_barrier(struct host_rank *rank)
 	host_swap(rank, &mine, &theirs, 1);
 }
 
+/* Another rank of the same process may have merged some already. */
+static int count_physical(struct host_rank *rank)
+{
+	struct nccl_properties_v12 it;
+	int count, merged = 0;
+
+	host_must(rank, host_devices(&rank->net, &count), "devices");
+	for (int i = 0; i < count; i++) {
+		host_must(rank, host_properties(&rank->net, i, &it), "getProperties");
+		merged += it.members.count > 1;
+	}
+	return count - merged;
+}
+
 /* With --merge, of all there are as many as NCCL itself merges at once. */
 static void merge_all(struct host_rank *rank)
 {
-	int count, members[4] = { 0, 1, 2, 3 };
+	int count = count_physical(rank), members[4] = { 0, 1, 2, 3 };
 
-	host_must(rank, host_devices(&rank->net, &count), "devices");
 	if (!host_can_merge(&rank->net))
 		host_fail(rank, "there is no makeVDevice");
 	host_must(rank, host_merge(&rank->net, &rank->device, members, count < 4 ? count : 4), "makeVDevice");

@@ -95,9 +95,12 @@ void host_scenario_merge(struct host_rank *rank)
 	devices = count_devices(rank);
 	if (host_can_merge(&rank->net)) {
 		refusals(rank, devices);
+		host_barrier(rank);     /* the devices are both ranks' where they are one process */
 		if (devices > 1 && host_merge(&rank->net, &merged, (int[]){ 0, 1 }, 2) == NCCL_SUCCESS) {
+			host_barrier(rank);
 			check_merged(rank, merged, devices);
 			must_refuse(rank, "a device that is merged already", 2, (int[]){ 0, merged });
+			host_barrier(rank);
 			use(rank, merged);
 		}
 	}

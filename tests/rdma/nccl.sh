@@ -70,10 +70,21 @@ versions() {
 	done
 }
 
-# NCCL is told that these are not merged, in one line of each side, and goes on with them as they are.
+carried() { cat /sys/class/infiniband/rxe1/ports/1/hw_counters/sent_pkts; }
+
+# Both made one, of which one is gone in the middle.
 merges() {
-	NCCL_DEBUG=INFO check merge --version 12 --scenario merge || complain "merge: $(cat /tmp/merge)"
-	[ "$(grep -c 'not merged: not supported' /tmp/merge)" -eq 2 ] || complain "merge: $(cat /tmp/merge)"
+	local waiting before i
+	before=$(carried)
+	NCCL_DEBUG=INFO check lost --version 12 --merge --scenario soak --messages 6000 &
+	waiting=$!
+	for ((i = 0; i < 100 && $(carried) < before + 1000; i++)); do sleep 0.1; done
+	"$rdma/fault" unplug rxe1
+	kill -0 $waiting 2>/dev/null || complain "one lost: it was over before"
+	wait $waiting || complain "one lost: $(cat /tmp/lost)"
+	[ "$(grep -c 'device 2 is rxe0+rxe1' /tmp/lost)" -eq 2 ] || complain "not merged: $(cat /tmp/lost)"
+	grep -q 'rails: rxe1 to the peer is lost' /tmp/lost || complain "nobody noticed: $(cat /tmp/lost)"
+	"$rdma/fault" plug rxe1
 }
 
 inside() {

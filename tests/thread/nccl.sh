@@ -38,5 +38,10 @@ for scenario in register channels abort cycles; do check $scenario --merge; done
 if [ -e "$mock/libibverbs.so.1" ]; then
 	export NCCL_SOCKET_IFNAME=lo SNT_NCCL_TRANSPORTS=verbs LD_LIBRARY_PATH=$mock${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} MOCK_LAGS=1
 	for scenario in register gpu; do check $scenario --threads; done
+	export MOCK_DEVICES=2 MOCK_NO_DMABUFS=1
+	for scenario in register channels abort; do check $scenario --threads --merge; done
+	# A long address still fits into a handle
+	ip address add fd12:3456:789a:bcde:f123:4567:89ab:cdef/64 dev two0 nodad
+	NCCL_SOCKET_IFNAME=two0 SNT_IP_VERSION=6 check connect --threads --merge
 fi
 exit $bad
