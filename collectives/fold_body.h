@@ -106,21 +106,22 @@ FOLD_BFLOAT16(product_bfloat16, *)
 	static void name(void *dst, const void *left, const void *right, size_t count) \
 	{ \
 		char a[FOLD_STEP] = { 0 }, b[FOLD_STEP] = { 0 }; \
+		float16_notes notes[4] = { float16_blank(), float16_blank(), float16_blank(), float16_blank() }; \
 		memcpy(a, left, count * sizeof(uint16_t)); \
 		memcpy(b, right, count * sizeof(uint16_t)); \
-		step(a, a, b); \
+		step(a, a, b, notes); \
 		min_float16(dst, a, a, count); \
 	}
-#define FOLD_SMALL(name, operator) \
-	FOLD_FLOAT16_STEP(name##_float16_step, operator) \
+#define FOLD_SMALL(name, operator, halves, operation) \
+	FOLD_FLOAT16_STEP(name##_float16_step, halves) \
 	FOLD_FLOAT16_REST(name##_float16_rest, name##_float16_step) \
-	FOLD_STEPS(name##_float16, name##_float16_step, min_float16, name##_float16_rest) \
-	FOLD_BFLOAT16_STEP(name##_bfloat16_step, operator) \
+	FOLD_STEPS(name##_float16, float16, name##_float16_step, name##_float16_rest) \
+	FOLD_BFLOAT16_STEP(name##_bfloat16_step, operation) \
 	FOLD_BFLOAT16(name##_bfloat16_rest, operator) \
-	FOLD_STEPS(name##_bfloat16, name##_bfloat16_step, min_bfloat16, name##_bfloat16_rest)
+	FOLD_STEPS(name##_bfloat16, bfloat16, name##_bfloat16_step, name##_bfloat16_rest)
 
-FOLD_SMALL(sum, +)
-FOLD_SMALL(product, *)
+FOLD_SMALL(sum, +, fold_halves_sum, FOLD_ADD)
+FOLD_SMALL(product, *, FOLD_MULTIPLY, FOLD_MULTIPLY)
 
 FOLD_MANY(sum_many_32, uint32_t, FOLD_AS_IT_IS)
 FOLD_MANY(sum_many_64, uint64_t, FOLD_AS_IT_IS)

@@ -10,9 +10,9 @@ typedef uint32x4_t fold_flags;
 
 #include "collectives/fold_vector.h"
 
-FOLD_INLINE fold_flags fold_unordered(fold_floats x, fold_floats y)
+FOLD_INLINE fold_flags fold_ordered(fold_flags flags, fold_floats x, fold_floats y)
 {
-	return vmvnq_u32(vandq_u32(vceqq_f32(x, x), vceqq_f32(y, y)));
+	return vandq_u32(flags, vandq_u32(vceqq_f32(x, x), vceqq_f32(y, y)));
 }
 
 FOLD_INLINE void fold_stream(void *to, fold_words words)
@@ -20,9 +20,9 @@ FOLD_INLINE void fold_stream(void *to, fold_words words)
 	fold_store(to, words);
 }
 
-FOLD_INLINE int fold_any(fold_flags flags)
+FOLD_INLINE int fold_all(fold_flags flags)
 {
-	return vmaxvq_u32(flags) != 0;
+	return vminvq_u32(flags) != 0;
 }
 
 FOLD_INLINE fold_floats fold_halves_load(const void *halves)
@@ -38,6 +38,16 @@ FOLD_INLINE void fold_halves_store(void *halves, fold_floats f)
 	uint16x4_t bits = vreinterpret_u16_f16(vcvt_f16_f32(f));
 
 	memcpy(halves, &bits, sizeof(bits));
+}
+
+FOLD_INLINE fold_floats fold_multiply_add(fold_floats x, fold_floats y, fold_floats z)
+{
+	return vfmaq_f32(z, x, y);
+}
+
+FOLD_INLINE fold_floats fold_halves_sum(fold_floats x, fold_floats y)
+{
+	return x + y;
 }
 
 /* What is above half of the last place, or half and the place odd, rounds up: with the place's bit

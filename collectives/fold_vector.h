@@ -5,10 +5,8 @@
  * are asked together, and mended where they are stored, if there was one: a NaN of float32 is still one when it has
  * become a 16-bit float.
  *
- * Who includes this has defined, for one instruction set: FOLD_VECTOR_BYTES; fold_floats, a vector of that size;
- * fold_flags, integers to be put together by |; and after it fold_unordered(), which sets something in them where
- * one of two vectors has a NaN; fold_stream(), a store past the caches; fold_any(), whether something is set; fold_halves_load() and fold_halves_store() for
- * float16, fold_pack_bfloat16() for bfloat16. */
+ * Who includes this has defined, for one instruction set: FOLD_VECTOR_BYTES; fold_floats, a vector of that size; fold_flags,
+ * integers to be put together by &; and defines next what is declared below. */
 #ifndef COLLECTIVES_FOLD_VECTOR_H
 #define COLLECTIVES_FOLD_VECTOR_H
 
@@ -39,45 +37,84 @@ FOLD_INLINE void fold_store(void *to, fold_words words)
 	memcpy(to, &words, sizeof(words));
 }
 
+FOLD_INLINE fold_flags fold_ordered(fold_flags flags, fold_floats x, fold_floats y);    /* clears something where one has a NaN */
+FOLD_INLINE int fold_all(fold_flags flags);                             /* nothing is cleared */
+FOLD_INLINE void fold_stream(void *to, fold_words words);               /* past the caches */
+FOLD_INLINE fold_floats fold_multiply_add(fold_floats x, fold_floats y, fold_floats z); /* x * y + z */
+FOLD_INLINE fold_floats fold_halves_load(const void *halves);
+FOLD_INLINE void fold_halves_store(void *halves, fold_floats f);
+FOLD_INLINE fold_floats fold_halves_sum(fold_floats x, fold_floats y);
+FOLD_INLINE fold_words fold_pack_bfloat16(fold_floats low, fold_floats high);
+
+#define FOLD_UNFLAGGED ((fold_flags)~(fold_flags){ 0 })
 #define FOLD_AT(base, vectors) ((base) + (vectors) * FOLD_VECTOR_BYTES)
 
-/* Four vectors of 16-bit floats, each two of float32. */
-#define FOLD_SMALL_STEP(name, vector_step) \
-	FOLD_INLINE fold_flags name(char *d, const char *l, const char *r) \
+#define FOLD_MULTIPLY(x, y) ((x) * (y))
+#define FOLD_ADD(x, y) ((x) + (y))
+
+/* What is known of a block's results: whether one was a NaN. Those of float16 are multiplied and added up, where a NaN
+ * stays one; they are far too small to overflow, and what infinities make of it costs only time. Those of
+ * bfloat16 might overflow, and are compared. */
+typedef fold_floats float16_notes;
+typedef fold_flags bfloat16_notes;
+
+FOLD_INLINE float16_notes float16_blank(void)
+{
+	return (fold_floats){ 0 } + 1.0f;       /* not 0, as denormals take some processors long */
+}
+
+FOLD_INLINE bfloat16_notes bfloat16_blank(void)
+{
+	return FOLD_UNFLAGGED;
+}
+
+FOLD_INLINE int float16_clean(const float16_notes notes[4])
+{
+	return fold_all(fold_ordered(FOLD_UNFLAGGED, notes[0] + notes[1], notes[2] + notes[3]));
+}
+
+FOLD_INLINE int bfloat16_clean(const bfloat16_notes notes[4])
+{
+	return fold_all(notes[0] & notes[1] & notes[2] & notes[3]);
+}
+
+/* Four vectors of 16-bit floats, each two of float32. Each has notes of its own: one need not wait for the other. */
+#define FOLD_SMALL_STEP(name, type, vector_step) \
+	FOLD_INLINE void name(char *d, const char *l, const char *r, type##_notes notes[4]) \
 	{ \
-		fold_flags flags = vector_step(d, l, r); \
-		flags |= vector_step(FOLD_AT(d, 1), FOLD_AT(l, 1), FOLD_AT(r, 1)); \
-		flags |= vector_step(FOLD_AT(d, 2), FOLD_AT(l, 2), FOLD_AT(r, 2)); \
-		return flags | vector_step(FOLD_AT(d, 3), FOLD_AT(l, 3), FOLD_AT(r, 3)); \
+		notes[0] = vector_step(d, l, r, notes[0]); \
+		notes[1] = vector_step(FOLD_AT(d, 1), FOLD_AT(l, 1), FOLD_AT(r, 1), notes[1]); \
+		notes[2] = vector_step(FOLD_AT(d, 2), FOLD_AT(l, 2), FOLD_AT(r, 2), notes[2]); \
+		notes[3] = vector_step(FOLD_AT(d, 3), FOLD_AT(l, 3), FOLD_AT(r, 3), notes[3]); \
 	}
 
 /* Halves of a vector of float16 become vectors of float32, and back. */
-#define FOLD_FLOAT16_STEP(name, operator) \
-	FOLD_INLINE fold_flags name##_vector(char *d, const char *l, const char *r) \
+#define FOLD_FLOAT16_STEP(name, operation) \
+	FOLD_INLINE float16_notes name##_vector(char *d, const char *l, const char *r, float16_notes notes) \
 	{ \
 		const size_t half = FOLD_VECTOR_BYTES / 2; \
-		fold_floats x = fold_halves_load(l) operator fold_halves_load(r); \
-		fold_floats y = fold_halves_load(l + half) operator fold_halves_load(r + half); \
+		fold_floats x = operation(fold_halves_load(l), fold_halves_load(r)); \
+		fold_floats y = operation(fold_halves_load(l + half), fold_halves_load(r + half)); \
 		fold_halves_store(d, x); \
 		fold_halves_store(d + half, y); \
-		return fold_unordered(x, y); \
+		return fold_multiply_add(x, y, notes); \
 	} \
-	FOLD_SMALL_STEP(name, name##_vector)
+	FOLD_SMALL_STEP(name, float16, name##_vector)
 
 /* Of two bfloat16 in a word one is a float32 when the other is masked out, one when it is shifted out: no shuffling. */
-#define FOLD_BFLOAT16_STEP(name, operator) \
-	FOLD_INLINE fold_flags name##_vector(char *d, const char *l, const char *r) \
+#define FOLD_BFLOAT16_STEP(name, operation) \
+	FOLD_INLINE bfloat16_notes name##_vector(char *d, const char *l, const char *r, bfloat16_notes notes) \
 	{ \
 		fold_words a = fold_load(l), b = fold_load(r); \
-		fold_floats low = (fold_floats)(a << 16) operator (fold_floats)(b << 16); \
-		fold_floats high = (fold_floats)(a & 0xffff0000u) operator (fold_floats)(b & 0xffff0000u); \
+		fold_floats low = operation((fold_floats)(a << 16), (fold_floats)(b << 16)); \
+		fold_floats high = operation((fold_floats)(a & 0xffff0000u), (fold_floats)(b & 0xffff0000u)); \
 		fold_store(d, fold_pack_bfloat16(low, high)); \
-		return fold_unordered(low, high); \
+		return fold_ordered(notes, low, high); \
 	} \
-	FOLD_SMALL_STEP(name, name##_vector)
+	FOLD_SMALL_STEP(name, bfloat16, name##_vector)
 
-/* The fold of steps; @settle, a minimum of a block with itself, makes all NaNs the one, @rest folds what is less than a step. */
-#define FOLD_STEPS(name, step, settle, rest) \
+/* The fold of steps; a minimum of a block with itself makes all NaNs the one, @rest folds what is less than a step. */
+#define FOLD_STEPS(name, type, step, rest) \
 	static void name(void *dst, const void *left, const void *right, size_t count) \
 	{ \
 		const char *l = left, *r = right; \
@@ -85,11 +122,11 @@ FOLD_INLINE void fold_store(void *to, fold_words words)
 		size_t whole = count * sizeof(uint16_t) / FOLD_STEP * FOLD_STEP; \
 		for (size_t at = 0, begin = 0; at < whole; begin = at) { \
 			size_t end = whole - at < FOLD_BLOCK ? whole : at + FOLD_BLOCK; \
-			fold_flags flags = { 0 }; \
+			type##_notes notes[4] = { type##_blank(), type##_blank(), type##_blank(), type##_blank() }; \
 			for (; at < end; at += FOLD_STEP) \
-				flags |= step(d + at, l + at, r + at); \
-			if (fold_any(flags)) \
-				settle(d + begin, d + begin, d + begin, (end - begin) / sizeof(uint16_t)); \
+				step(d + at, l + at, r + at, notes); \
+			if (!type##_clean(notes)) \
+				min_##type(d + begin, d + begin, d + begin, (end - begin) / sizeof(uint16_t)); \
 		} \
 		if (whole < count * sizeof(uint16_t)) \
 			rest(d + whole, l + whole, r + whole, count - whole / sizeof(uint16_t)); \
