@@ -34,7 +34,7 @@ unsigned snti_cpu_features(void)
 	features |= SNTI_CPU_AVX2;
 	if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
 	    __builtin_cpu_supports("avx512vl"))
-		features |= SNTI_CPU_AVX512;
+		features |= SNTI_CPU_AVX512 | (__builtin_cpu_supports("avx512bf16") ? SNTI_CPU_AVX512BF16 : 0);
 	return features;
 }
 #elif defined(__aarch64__)

@@ -5,7 +5,7 @@
 
 #include <stddef.h>
 
-enum snti_cpu_feature { SNTI_CPU_AVX2 = 1, SNTI_CPU_AVX512 = 2, SNTI_CPU_NEON = 4 };
+enum snti_cpu_feature { SNTI_CPU_AVX2 = 1, SNTI_CPU_AVX512 = 2, SNTI_CPU_NEON = 4, SNTI_CPU_AVX512BF16 = 8 };
 
 unsigned snti_cpu_features(void);      /* a set of snti_cpu_feature */
 const char *snti_cpu_name(void);       /* "AMD EPYC 9654" from /proc/cpuinfo, or "unknown" */

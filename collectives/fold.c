@@ -19,6 +19,7 @@ static const struct variant {
 #if defined(__x86_64__)
 	{ "avx2", SNTI_CPU_AVX2, &snti_fold_avx2 },
 	{ "avx512", SNTI_CPU_AVX512, &snti_fold_avx512 },
+	{ "avx512bf16", SNTI_CPU_AVX512 | SNTI_CPU_AVX512BF16, &snti_fold_avx512bf16 },
 #elif defined(__aarch64__)
 	{ "neon", SNTI_CPU_NEON, &snti_fold_neon },
 #endif

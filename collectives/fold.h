@@ -12,7 +12,7 @@ typedef void snti_scale_fn(void *dst, size_t count, uint32_t ranks);
 /* NULL when @type and @fold do not go together (bitwise or logical on floats). SNT_AVERAGE folds
  * as SNT_SUM. Chosen for this processor at the first call; any thread. */
 snti_fold_fn *snti_fold_function(enum snt_type type, enum snt_fold fold);
-/* The same from one source file, for tests and the benchmark: "scalar", "avx2", "avx512", "neon";
+/* The same from one source file, for tests and the benchmark: "scalar", "avx2", "avx512", "avx512bf16", "neon";
  * NULL where it has none or the processor cannot. */
 snti_fold_fn *snti_fold_variant(const char *variant, enum snt_type type, enum snt_fold fold);
 

@@ -14,7 +14,7 @@ struct snti_fold_table {
 extern const struct snti_fold_table snti_fold_scalar;   /* has everything there is */
 extern snti_scale_fn *const snti_scale_scalar[SNT_TYPE_COUNT];
 #if defined(__x86_64__)
-extern const struct snti_fold_table snti_fold_avx2, snti_fold_avx512;
+extern const struct snti_fold_table snti_fold_avx2, snti_fold_avx512, snti_fold_avx512bf16;
 #elif defined(__aarch64__)
 extern const struct snti_fold_table snti_fold_neon;
 #endif

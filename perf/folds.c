@@ -60,6 +60,7 @@ static const struct variant {
 #if defined(__x86_64__)
 	{ "avx2", { add_2_32, add_4_32, add_8_32 } },
 	{ "avx512", { add_2_64, add_4_64, add_8_64 } },
+	{ "avx512bf16", { add_2_64, add_4_64, add_8_64 } },
 #else
 	{ "neon", { add_2_16, add_4_16, add_8_16 } },
 #endif
@@ -179,7 +180,7 @@ static void measure(const struct size *size, int in_place, char **words)
 			sample(&rows[i], run_pairs, &rows[i].best_pairs);
 		}
 	for (const struct row *r = rows; r < rows + count; r++)
-		printf("%-9s %-7s %7u  %-4s %-5s %7.1f %7.1f %6.2f %7.1f\n", snt_type_name(r->type), r->variant->name,
+		printf("%-9s %-10s %7u  %-4s %-5s %7.1f %7.1f %6.2f %7.1f\n", snt_type_name(r->type), r->variant->name,
 		       r->sources, r->size, in_place ? "in" : "out", (double)r->bytes / r->best,
 		       (double)r->bytes / r->best_limit, r->best_limit / r->best, (double)r->bytes / r->best_pairs);
 }
@@ -208,7 +209,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "folds: no memory for %d times 64 MiB\n", SNTI_FOLD_MOST + 1);
 		return 1;
 	}
-	printf("%-9s %-7s %7s  %-4s %-5s %7s %7s %6s %7s\n", "sum of", "variant", "sources", "size", "place", "GB/s", "limit",
+	printf("%-9s %-10s %7s  %-4s %-5s %7s %7s %6s %7s\n", "sum of", "variant", "sources", "size", "place", "GB/s", "limit",
 	       "ratio", "pairs");
 	for (size_t i = 0; i < COUNT_OF(sizes); i++)
 		for (int in_place = 1; in_place >= 0; in_place--)

@@ -321,6 +321,7 @@ static void the_processor_has_a_name_and_a_core_for_us(void **state)
 	assert_true(strlen(snti_cpu_name()) > 0);
 	assert_true(snti_cpu_count() >= 1);
 	assert_true(!(features & SNTI_CPU_AVX512) || (features & SNTI_CPU_AVX2));
+	assert_true(!(features & SNTI_CPU_AVX512BF16) || (features & SNTI_CPU_AVX512));
 	snti_cpu_relax();
 }
 

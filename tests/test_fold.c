@@ -22,7 +22,7 @@ typedef long double wide_float;
 
 enum { MOST = 130, ROOM = (MOST + 2) * 8 };
 
-static const char *const variants[] = { "scalar", "avx2", "avx512", "neon", NULL };
+static const char *const variants[] = { "scalar", "avx2", "avx512", "avx512bf16", "neon", NULL };
 static uint64_t seed;
 
 /* splitmix64 */
@@ -317,6 +317,45 @@ static void one_nan_in_any_place_becomes_the_one_nan(void **state)
 		}
 }
 
+/* Far from both ends, so that no sum of two is, either. */
+static uint16_t any_ordinary(enum snt_type type)
+{
+	int middle = (1 << (exponent_bits(type) - 1)) - 1, spread = middle / 3;
+	uint64_t exponent = (uint64_t)(middle - spread) + any() % (uint64_t)(2 * spread);
+
+	return (uint16_t)(any() << 15 | exponent << fraction_bits(type) | any() % (1u << fraction_bits(type)));
+}
+
+/* Whole vectors of ordinary numbers may be folded in another way than those with an awkward one. */
+static void check_among_ordinary(const char *variant, snti_fold_fn *fn, enum snt_type type, size_t at, int in_place)
+{
+	enum { COUNT = 512 };
+	uint16_t left[COUNT], right[COUNT], got[COUNT], a[COUNT];
+
+	for (size_t i = 0; i < COUNT; i++) {
+		left[i] = any_ordinary(type);
+		right[i] = any_ordinary(type);
+	}
+	left[at] = (uint16_t)any_element(type);
+	right[at] = any() % 4 ? (uint16_t)any_element(type) : left[at] ^ 0x8000;
+	memcpy(a, left, sizeof(a));
+	fn(in_place ? left : got, left, right, COUNT);
+	for (size_t i = 0; i < COUNT; i++)
+		check_element(variant, type, SNT_SUM, a[i], right[i], in_place ? left[i] : got[i]);
+}
+
+static void one_awkward_sum_among_ordinary_ones_has_the_same_bits(void **state)
+{
+	(void)state;
+	for (const char *const *v = variants; *v; v++)
+		for (int type = SNT_FLOAT16; type <= SNT_BFLOAT16; type++) {
+			snti_fold_fn *fn = snti_fold_variant(*v, type, SNT_SUM);
+
+			for (size_t i = 0; fn && i < 1500; i++)
+				check_among_ordinary(*v, fn, type, any() % 512, (int)(i % 2));
+		}
+}
+
 /* @place: 0 apart, else over source place - 1. */
 static void check_many(enum snt_type type, enum snt_fold fold, unsigned number, size_t count, unsigned place)
 {
@@ -534,6 +573,7 @@ int main(void)
 		cmocka_unit_test(each_variant_gives_the_same_bits_as_plain_arithmetic),
 		cmocka_unit_test(a_large_fold_gives_the_bits_of_the_scalar_one),
 		cmocka_unit_test(one_nan_in_any_place_becomes_the_one_nan),
+		cmocka_unit_test(one_awkward_sum_among_ordinary_ones_has_the_same_bits),
 		cmocka_unit_test(many_sources_give_the_bits_of_two_at_a_time),
 		cmocka_unit_test(a_spread_fold_gives_the_same_bits_everywhere),
 		cmocka_unit_test(one_pass_of_each_variant_gives_the_bits_of_two_at_a_time),

@@ -20,7 +20,7 @@
 static void show_features(void)
 {
 	static const struct { unsigned bit; const char *name; } known[] = {
-		{ SNTI_CPU_AVX2, "avx2" }, { SNTI_CPU_AVX512, "avx512" }, { SNTI_CPU_NEON, "neon" },
+		{ SNTI_CPU_AVX2, "avx2" }, { SNTI_CPU_AVX512, "avx512" }, { SNTI_CPU_AVX512BF16, "avx512bf16" }, { SNTI_CPU_NEON, "neon" },
 	};
 	unsigned features = snti_cpu_features();
 
