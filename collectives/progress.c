@@ -21,7 +21,7 @@
 #define REASON_WAIT_MS 300
 
 struct patience {
-	uint64_t moved_ns, looked_ns;   /* when something moved last; when the control channel was served last */
+	uint64_t moved_ns;              /* when something moved last */
 	uint32_t polls, yields;
 	int reported;
 };
@@ -169,9 +169,9 @@ static int look_around(struct snt_team *team, const struct snt_op *op, struct pa
 	char text[128];
 	int status;
 
-	if (now - p->looked_ns < LOOK_EVERY_NS)
+	if (now - team->looked_ns < LOOK_EVERY_NS)
 		return 0;
-	p->looked_ns = now;
+	team->looked_ns = now;
 	status = snti_team_hear(team);
 	if (status)
 		return status;
@@ -270,7 +270,7 @@ int snti_team_wait(struct snt_team *team, struct snt_op *op)
 			return op ? op->status : 0;
 		status = snti_team_move(team, &moved);
 		if (!status && moved)
-			p = (struct patience){ .looked_ns = p.looked_ns };
+			p = (struct patience){ 0 };
 		else if (!status)
 			status = be_patient(team, op, &p);
 	}
