@@ -48,7 +48,7 @@ struct snt_team {
 	struct snti_link ops;        /* all */
 	struct snt_op *recent[SNTI_RECENT];
 	uint64_t sequence;           /* of the last collective started */
-	uint64_t looked_ns;          /* when snt_op_test() served the control channel last */
+	uint64_t looked_ns;          /* when the control channel was served last */
 	uint32_t idle_tests;
 	uint64_t history;            /* hash of the fingerprints of all collectives started */
 	int status;                  /* why the team is broken; 0 */
