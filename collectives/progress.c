@@ -164,9 +164,8 @@ static int time_out(struct snt_team *team, const struct snt_op *op)
 }
 
 /* Now and then: what the others say, and whether the deadline has passed. */
-static int look_around(struct snt_team *team, const struct snt_op *op, struct patience *p)
+static int look_around(struct snt_team *team, const struct snt_op *op, struct patience *p, uint64_t now)
 {
-	uint64_t now = snti_now_ns();
 	char text[128];
 	int status;
 
@@ -215,12 +214,13 @@ static void sleep_a_little(struct snt_team *team)
 
 /* Yielding tells whether others want this core, ranks of the same job in other containers for instance: then the
  * next waits do not spin, until nobody has wanted it for a while. */
-static void yield(struct snt_team *team)
+static void yield(struct snt_team *team, uint64_t *now)
 {
-	uint64_t began = snti_now_ns();
+	uint64_t began = *now;
 
 	sched_yield();
-	if (snti_now_ns() - began > YIELDED_NS)
+	*now = snti_now_ns();
+	if (*now - began > YIELDED_NS)
 		team->crowded = CROWDED_FOR;
 	else if (team->crowded)
 		team->crowded--;
@@ -229,22 +229,27 @@ static void yield(struct snt_team *team)
 /* Nothing moved: spin a little, then yield, then sleep. */
 static int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
 {
-	uint64_t spin_us = team->crowded ? 0 : team->spin_us;
+	uint64_t spin_us = team->crowded ? 0 : team->spin_us, now;
 
-	snti_cpu_relax();
-	if (spin_us && ++p->polls % POLLS_PER_LOOK)
-		return 0;
+	if (spin_us) {
+		snti_cpu_relax();
+		if (++p->polls % POLLS_PER_LOOK)
+			return 0;
+	}
+	now = snti_now_ns();
 	if (!p->moved_ns)
-		p->moved_ns = snti_now_ns();
-	if ((snti_now_ns() - p->moved_ns) / 1000 < spin_us)
+		p->moved_ns = now;
+	if ((now - p->moved_ns) / 1000 < spin_us)
 		return 0;
 	/* Counted, not timed: while other programs have the core no time of this rank's passes, and a sleeper that is
 	 * woken waits for the core again where one that yields has its turn already. */
-	if (p->yields++ < team->yields)
-		yield(team);
-	else
+	if (p->yields++ < team->yields) {
+		yield(team, &now);
+	} else {
 		sleep_a_little(team);
-	return look_around(team, op, p);
+		now = snti_now_ns();
+	}
+	return look_around(team, op, p, now);
 }
 
 static int is_flushed(const struct snt_team *team)

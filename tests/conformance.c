@@ -435,6 +435,7 @@ static void many_make(struct many *m, int lanes)
 		m->out[i] = filled(size, (uint64_t)i);
 		m->in[i] = malloc(size + 1);
 		m->send[i] = message(m->out[i], size, lane);
+		m->send[i].polled = next_random() % 4 != 0;
 		m->recv[i] = message(m->in[i], size, lane);
 	}
 }

@@ -135,6 +135,8 @@ static int poll_conn(struct tcp_conn *conn, int read)
 	unsigned count = conn->streaming ? conn->socket_count : 1;
 	int did = 0;
 
+	if (tcp_still_holds(conn))
+		return 0;
 	for (unsigned i = 0; read && i < count; i++)
 		if (conn->sockets[i].phase == TCP_READY)
 			did += tcp_input(&conn->sockets[i]);

@@ -31,6 +31,10 @@
 #define TCP_FIRST_LEAST 4096      /* fewer bytes are not worth sending along with the question for leave */
 #define TCP_NARROW_EAGER 4096     /* of a port with one socket a peer */
 #define TCP_MARKED (1u << 24)     /* in a socket's number: it carries a class that whoever accepts shall use, too */
+#define TCP_PACKED 448            /* a larger message is not copied to leave with others */
+#define TCP_PACK_MOST 8           /* NCCL has that many under way */
+#define TCP_PACK (TCP_PACK_MOST * (sizeof(struct tcp_frame) + TCP_PACKED))
+#define TCP_PACK_NS 3000          /* whoever sends again so soon has had no answer, which takes longer by any TCP */
 #define TCP_NONE UINT32_MAX
 
 enum tcp_type { TCP_GREET = 1, TCP_EAGER, TCP_RTS, TCP_CTS, TCP_DATA, TCP_MATCHED, TCP_REJECT, TCP_BYE };
@@ -118,6 +122,7 @@ struct tcp_conn {
 
 	size_t waiting;                 /* busy xfers */
 	struct snti_link queue;         /* sends for socket 0: eager ones and announcements */
+	struct snti_link packed;        /* of the queue: those whose bytes are in the pack */
 	struct snti_link announced, cleared, leaving;
 	struct snti_link matched;       /* receives whose data is arriving */
 	struct snti_link posted[TCP_BUCKETS], unmatched[TCP_BUCKETS], spare;
@@ -135,6 +140,9 @@ struct tcp_conn {
 	struct tcp_entry *entries;
 	struct tcp_frame *control;
 	uint32_t control_head, control_tail;
+	char pack[TCP_PACK];
+	uint64_t streak;                /* the last one in which it sent a small message */
+	uint32_t held, fresh;           /* how many are; no poll has been since the last one */
 };
 
 struct tcp_port {
@@ -216,6 +224,7 @@ int tcp_nonsense(struct tcp_conn *conn, const char *what);
 void tcp_peer_over(struct tcp_conn *conn);
 void tcp_take(struct tcp_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
 void tcp_finish(struct tcp_conn *conn, struct snti_xfer *xfer, int status);
+void tcp_finish_all(struct tcp_conn *conn, struct snti_link *list, int status);
 void tcp_hang_up(struct snti_conn *conn);
 void tcp_linger(struct tcp_port *port, int wait_ms);
 void tcp_linger_no_more(struct tcp_port *port);
@@ -229,6 +238,15 @@ int tcp_kick(struct tcp_conn *conn);                    /* output on every socke
 int tcp_has_output(const struct tcp_conn *conn, const struct tcp_socket *socket);
 /* The peer does not take what was announced: @xfer fails, as soon as no frame of it is cut off by that. */
 void tcp_refused(struct tcp_conn *conn, struct snti_xfer *xfer, int status);
+
+void tcp_give_credit(struct tcp_conn *conn, struct tcp_frame *frame);
+struct tcp_frame tcp_frame_of(const struct snti_xfer *xfer);    /* an eager message's, or an announcement's */
+void tcp_swap_out(struct tcp_frame *frame);
+
+/* tcp_pack.c */
+void tcp_send_soon(struct tcp_conn *conn, const struct snti_xfer *xfer);        /* at once, unless more may follow closely */
+int tcp_still_holds(struct tcp_conn *conn);             /* asked by each poll: whether it leaves the conn alone */
+int tcp_next_pack(struct tcp_socket *socket);           /* 1: the next ones of the queue, two at least, are the body */
 
 /* tcp_input.c */
 int tcp_recv(struct snti_conn *conn, struct snti_xfer *xfer);

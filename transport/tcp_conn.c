@@ -15,7 +15,7 @@
 
 static void init_lists(struct tcp_conn *conn)
 {
-	struct snti_link *lists[] = { &conn->link, &conn->hot, &conn->queue, &conn->announced, &conn->cleared,
+	struct snti_link *lists[] = { &conn->link, &conn->hot, &conn->queue, &conn->packed, &conn->announced, &conn->cleared,
 		&conn->leaving, &conn->matched, &conn->spare };
 
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
@@ -115,7 +115,7 @@ void tcp_finish(struct tcp_conn *conn, struct snti_xfer *xfer, int status)
 	}
 }
 
-static void finish_all(struct tcp_conn *conn, struct snti_link *list, int status)
+void tcp_finish_all(struct tcp_conn *conn, struct snti_link *list, int status)
 {
 	while (!snti_list_empty(list))
 		tcp_finish(conn, snti_container(list->next, struct snti_xfer, link), status);
@@ -123,13 +123,14 @@ static void finish_all(struct tcp_conn *conn, struct snti_link *list, int status
 
 static void finish_everything(struct tcp_conn *conn, int status)
 {
-	finish_all(conn, &conn->queue, status);
-	finish_all(conn, &conn->announced, status);
-	finish_all(conn, &conn->cleared, status);
-	finish_all(conn, &conn->leaving, status);
-	finish_all(conn, &conn->matched, status);
+	tcp_finish_all(conn, &conn->queue, status);
+	tcp_finish_all(conn, &conn->packed, status);
+	tcp_finish_all(conn, &conn->announced, status);
+	tcp_finish_all(conn, &conn->cleared, status);
+	tcp_finish_all(conn, &conn->leaving, status);
+	tcp_finish_all(conn, &conn->matched, status);
 	for (int i = 0; i < TCP_BUCKETS; i++)
-		finish_all(conn, &conn->posted[i], status);
+		tcp_finish_all(conn, &conn->posted[i], status);
 }
 
 /* The sockets stay open until hang_up, so that what is on its way still arrives. */

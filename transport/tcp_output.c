@@ -11,7 +11,7 @@
 _Static_assert(sizeof(struct tcp_frame) == 64, "the frame goes over the wire as it is");
 
 /* The same swaps in both directions; nothing on little-endian machines. */
-static void swap_out(struct tcp_frame *frame)
+void tcp_swap_out(struct tcp_frame *frame)
 {
 	frame->messages = htole16(frame->messages);
 	frame->bytes = htole32(frame->bytes);
@@ -30,7 +30,7 @@ int tcp_control(struct tcp_conn *conn, const struct tcp_frame *frame)
 	return 0;
 }
 
-static void give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
+void tcp_give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
 {
 	frame->messages = (uint16_t)conn->owed_messages;
 	frame->bytes = (uint32_t)conn->owed_bytes;
@@ -41,6 +41,12 @@ static void give_credit(struct tcp_conn *conn, struct tcp_frame *frame)
 static int owes_much(const struct tcp_conn *conn)
 {
 	return conn->owed_messages >= TCP_MESSAGES / 4 || (conn->owed_bytes && conn->owed_bytes > conn->eager / 2);
+}
+
+struct tcp_frame tcp_frame_of(const struct snti_xfer *xfer)
+{
+	return (struct tcp_frame){ .type = xfer->private ? TCP_EAGER : TCP_RTS, .lane = xfer->lane,
+		.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number, .offset = xfer->moved };
 }
 
 /* Before it is out: the answer may come as soon as the first byte is. */
@@ -60,14 +66,12 @@ static int next_ordered(struct tcp_socket *socket)
 		return 0;
 	} else if (!snti_list_empty(&conn->queue)) {
 		struct snti_xfer *xfer = snti_container(conn->queue.next, struct snti_xfer, link);
-		int eager = xfer->private != NULL;
 
-		socket->out = (struct tcp_frame){ .type = eager ? TCP_EAGER : TCP_RTS, .lane = xfer->lane,
-			.fingerprint = xfer->fingerprint, .size = xfer->size, .number = xfer->number, .offset = xfer->moved };
+		socket->out = tcp_frame_of(xfer);
 		socket->xfer = xfer;
 		socket->body = xfer->data;
 		socket->body_left = tcp_unasked(&socket->out);
-		if (!eager)
+		if (!xfer->private)
 			announce(conn, xfer);
 	} else if (owes_much(conn)) {
 		socket->out = (struct tcp_frame){ .type = TCP_MATCHED };
@@ -75,7 +79,7 @@ static int next_ordered(struct tcp_socket *socket)
 		return 0;
 	}
 	if (socket->out.type != TCP_GREET)
-		give_credit(conn, &socket->out);
+		tcp_give_credit(conn, &socket->out);
 	return 1;
 }
 
@@ -106,9 +110,11 @@ static int next_frame(struct tcp_socket *socket)
 {
 	socket->xfer = NULL;
 	socket->body_left = 0;
+	if (socket->index == 0 && tcp_next_pack(socket))
+		return 1;
 	if (!(socket->index == 0 && next_ordered(socket)) && !next_piece(socket))
 		return 0;
-	swap_out(&socket->out);
+	tcp_swap_out(&socket->out);
 	socket->head_left = sizeof socket->out;
 	return 1;
 }
@@ -128,8 +134,10 @@ static void frame_is_out(struct tcp_socket *socket)
 	int announcement = socket->out.type == TCP_RTS;
 
 	socket->xfer = NULL;
-	if (!xfer)
+	if (!xfer) {
+		tcp_finish_all(conn, &conn->packed, 0);
 		return;
+	}
 	if (socket->out.type == TCP_EAGER) {
 		tcp_finish(conn, xfer, 0);
 		return;
@@ -266,7 +274,7 @@ int tcp_send(struct snti_conn *base, struct snti_xfer *xfer)
 	conn->announcing += !eager;
 	tcp_take(conn, xfer, &conn->queue);
 	xfer->moved = eager ? 0 : at_once;
-	tcp_output(&conn->sockets[0]);
+	tcp_send_soon(conn, xfer);
 	return 0;
 }
 

@@ -45,6 +45,7 @@ struct snti_xfer {
 	struct snti_xfer *behind;
 	void *spare;
 	uint32_t unhurried;             /* send: others are under way beside it, so that its latency does not show */
+	uint32_t polled;                /* send: its owner polls until it is done, and so it may wait for others to leave with */
 	struct snti_memory *memory;     /* send: where data lies, if it can be mapped; both: if a GPU's; else NULL */
 	/* recv: how arriving bytes meet the buffer. NULL copies them. Otherwise, piece
 	 * by piece while they arrive, data[i] = operand[i] fold arriving[i], or with

@@ -53,7 +53,7 @@ static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct 
 
 		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
 			.memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL,
-			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .status = SNT_BUSY };
+			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .polled = 1, .status = SNT_BUSY };
 		request->xfers[i] = xfer;
 		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
 		request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;

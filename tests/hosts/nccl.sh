@@ -47,6 +47,10 @@ for scenario in grouped channels abort death farewell; do
 	check $scenario --netns /run/netns/h0,/run/netns/h1 --scenario $scenario || complain "$scenario: $(cat "$work/$scenario")"
 done
 
+# Measured between two hosts, plain sockets are beside it
+check measured --netns /run/netns/h0,/run/netns/h1 --measure --rounds 1 --size 4096 || complain "measured: $(cat "$work/measured")"
+grep -Eq '^ +4096( +[0-9.]+){6}$' "$work/measured" || complain "measured: $(cat "$work/measured")"
+
 # Two devices as one; on one side alone; and where the other side has but one
 between=(--netns "/run/netns/h0,/run/netns/h1")
 export NCCL_SOCKET_IFNAME=eth

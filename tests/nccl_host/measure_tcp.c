@@ -4,6 +4,8 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,12 +14,31 @@
 
 struct tcp { int out, in; };
 
+/* Where the other process reaches this one: on loopback, or by what joins their namespaces. */
+static in_addr_t own_address(struct host_rank *rank)
+{
+	struct ifaddrs *all = NULL;
+	in_addr_t found = htonl(INADDR_LOOPBACK);
+
+	if (!rank->options->namespaces)
+		return found;
+	if (getifaddrs(&all))
+		host_fail(rank, "plain TCP: no list of addresses: %s", strerror(errno));
+	for (struct ifaddrs *one = all; one; one = one->ifa_next)
+		if (one->ifa_addr && one->ifa_addr->sa_family == AF_INET && !(one->ifa_flags & IFF_LOOPBACK)) {
+			found = ((struct sockaddr_in *)(void *)one->ifa_addr)->sin_addr.s_addr;
+			break;
+		}
+	freeifaddrs(all);
+	return found;
+}
+
 static int listen_somewhere(struct host_rank *rank, struct sockaddr_in *at)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	socklen_t size = sizeof *at;
 
-	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	*at = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = own_address(rank) };
 	if (fd < 0 || bind(fd, (struct sockaddr *)at, size) || listen(fd, 1) || getsockname(fd, (struct sockaddr *)at, &size))
 		host_fail(rank, "plain TCP: %s", strerror(errno));
 	return fd;
@@ -38,7 +59,8 @@ void host_tcp_connect(struct host_rank *rank, int *out, int *in)
 	close(listener);
 	setsockopt(*out, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	/* Where BBR is the system's choice it paces even loopback, and what is measured depends on its mood. */
-	setsockopt(*out, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
+	if (theirs.sin_addr.s_addr == htonl(INADDR_LOOPBACK))
+		setsockopt(*out, IPPROTO_TCP, TCP_CONGESTION, "reno", strlen("reno"));
 }
 
 /* A socket for each direction, as a comm goes one way. */
