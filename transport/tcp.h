@@ -113,6 +113,8 @@ struct tcp_conn {
 	unsigned socket_count;          /* 0: not known yet */
 	unsigned ready, byes;
 	int accepting, over;            /* over: the peer has hung up in good order */
+	int is_marked;                  /* the peer has named a class, for both directions */
+	uint8_t traffic_class;          /* ... which it is */
 	int dying;                      /* a status: fail with it when the control frames are out */
 	int refused;                    /* a status: for the announced send whose first bytes are still being written */
 	uint64_t deadline;

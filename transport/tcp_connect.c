@@ -332,8 +332,10 @@ static void adopt(struct tcp_conn *conn, int fd, uint32_t number)
 	}
 	conn->socket_count = count;
 	socket->fd = fd;
-	if (number & TCP_MARKED && !tcp_port_of(conn)->is_marked)
-		mark(fd, (int)(number >> 8 & 0xff));
+	conn->is_marked = (number & TCP_MARKED) != 0;
+	conn->traffic_class = (uint8_t)(number >> 8);
+	if (conn->is_marked && !tcp_port_of(conn)->is_marked)
+		mark(fd, conn->traffic_class);
 	if (tcp_interest(socket, EPOLLIN))
 		tcp_fail(conn, snti_fail(SNT_EDEVICE, "tcp: cannot watch a socket of rank %d: %m", conn->base.peer));
 	else

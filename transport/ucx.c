@@ -3,6 +3,7 @@
 #include "transport/ucx.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -46,45 +47,12 @@ static int open_control(struct ucx_port *port, const struct snti_port_options *o
 	return 0;
 }
 
-static int open_worker(struct ucx_port *port)
-{
-	ucp_worker_params_t params = { .field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE, .thread_mode = UCS_THREAD_MODE_SINGLE };
-	ucp_am_handler_param_t handler = {
-		.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_FLAGS | UCP_AM_HANDLER_PARAM_FIELD_CB |
-			UCP_AM_HANDLER_PARAM_FIELD_ARG,
-		.id = UCX_AM_ID,
-		.flags = UCP_AM_FLAG_WHOLE_MSG,
-		.cb = ucx_arrived,
-		.arg = port,
-	};
-	ucs_status_t status = ucx.worker_create(port->context, &params, &port->worker);
-	int fd = -1;
-
-	if (status != UCS_OK)
-		return snti_fail(SNT_EDEVICE, "ucx: no worker: %s", ucx.status_string(status));
-	status = ucx.worker_set_am_recv_handler(port->worker, &handler);
-	if (status == UCS_OK)
-		status = ucx.dt_create_generic(&ucx_fold_ops, port, &port->folding);
-	if (status == UCS_OK)
-		status = ucx.worker_get_address(port->worker, &port->address, &port->address_size);
-	if (status == UCS_OK)
-		status = ucx.worker_get_efd(port->worker, &fd);
-	if (status != UCS_OK)
-		return snti_fail(SNT_EDEVICE, "ucx: the worker cannot be used: %s", ucx.status_string(status));
-	return watch(port, fd) ? snti_fail(SNT_EDEVICE, "ucx: cannot watch the worker: %m") : 0;
-}
-
-static int open_context(struct ucx_port *port, const struct snti_port_options *options)
+/* Whether it reaches whom it is asked to reach. */
+static int find_fabric(struct ucx_port *port)
 {
 	struct ucx_fabric fabric;
-	char text[200];
-	int status = ucx_context(options, &port->context, text, sizeof text);
 
-	if (status)
-		return snti_fail(status, "ucx: %s", text);
-	if (!options->beyond_tcp)
-		return 0;
-	ucx_fabric_of(port->context, &fabric);
+	ucx_fabric_of(port->worker.context, &fabric);
 	port->kinds = fabric.kinds;
 	return fabric.kinds ? 0 : snti_fail(SNT_EUNSUPPORTED, "ucx: UCX finds only tcp between hosts");
 }
@@ -97,38 +65,14 @@ static int ucx_open(struct snti_port *base, const struct snti_port_options *opti
 	snti_list_init(&port->conns);
 	snti_list_init(&port->lingers);
 	port->epoll = port->timer = -1;
+	port->is_marked = options->traffic_class != NULL;
+	port->local_only = options->local_only;
+	snprintf(port->device, sizeof port->device, "%s", options->device ? options->device : "");
 	if (!status)
 		status = open_control(port, options);
 	if (!status)
-		status = open_context(port, options);
-	return status ? status : open_worker(port);
-}
-
-/* UCX before 1.14 aborts the process (PR 8175 there) when its tcp is taken down while it still has a message of its
- * own about connecting. */
-static int would_abort(const struct ucx_port *port)
-{
-	const char *chosen = getenv("UCX_TLS");
-	unsigned major, minor, release;
-
-	ucx.get_version(&major, &minor, &release);
-	return port->half_open && major == 1 && minor < 14 && (!chosen || strstr(chosen, "tcp") || strstr(chosen, "all"));
-}
-
-static void close_worker(struct ucx_port *port)
-{
-	ucx_linger(port, port->base.hasty ? 0 : CLOSE_MS);
-	ucx_give_up_lingers(port);
-	if (port->address)
-		ucx.worker_release_address(port->worker, port->address);
-	if (would_abort(port)) {
-		snti_log(SNT_LOG_INFO, "ucx: connections ended half open: a worker stays, as this version of UCX cannot end it");
-		return;
-	}
-	ucx.worker_destroy(port->worker);
-	if (port->folding)
-		ucx.dt_destroy(port->folding);
-	ucx.cleanup(port->context);
+		status = ucx_worker_open(port, port->is_marked ? *options->traffic_class : -1);
+	return status || !options->beyond_tcp ? status : find_fabric(port);
 }
 
 static void ucx_close(struct snti_port *base)
@@ -139,10 +83,9 @@ static void ucx_close(struct snti_port *base)
 		return;
 	while (!snti_list_empty(&port->conns))
 		ucx_hang_up(&snti_container(port->conns.next, struct ucx_conn, link)->base);
-	if (port->worker)
-		close_worker(port);
-	else if (port->context)
-		ucx.cleanup(port->context);
+	ucx_linger(port, base->hasty ? 0 : CLOSE_MS);
+	ucx_give_up_lingers(port);
+	ucx_worker_close(port, &port->worker);
 	ucx_free_lingers(port);
 	if (port->control)
 		port->control->hasty = base->hasty;
@@ -187,7 +130,7 @@ static int ucx_poll(struct snti_port *base)
 	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
 	if (snti_list_empty(&port->conns) && snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
 		return 0;
-	did = (int)ucx.worker_progress(port->worker);
+	did = (int)ucx.worker_progress(port->worker.handle);
 	if (port->setting_up || port->ailing || port->armed || ++port->turn % CONTROL_EVERY == 0 ||
 	    snti_list_empty(&port->conns))
 		more = housekeeping(port, !did);
@@ -205,7 +148,7 @@ static int ucx_arm(struct snti_port *base)
 	(void)!port->control->ops->arm(port->control);
 	if (port->ailing)
 		return SNTI_AGAIN;
-	status = ucx.worker_arm(port->worker);
+	status = ucx.worker_arm(port->worker.handle);
 	return status == UCS_OK ? 0 : SNTI_AGAIN;
 }
 

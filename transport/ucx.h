@@ -64,15 +64,25 @@ struct ucx_fabric {
 	char names[120];
 };
 
+/* A context is told the class of what leaves before it opens devices, and keeps it. */
+struct ucx_worker {
+	ucp_context_h context;
+	ucp_worker_h handle;
+	ucp_address_t *address;
+	size_t address_size;
+	ucp_datatype_t folding;
+	int class;                      /* negative: as UCX's own settings say */
+	int fd;                         /* readable when it may have something to do */
+};
+
 struct ucx_port {
 	struct snti_port base;
 	uint64_t kinds;                 /* only peers that share one are reached; 0: all are */
 	struct snti_port *control;
-	ucp_context_h context;
-	ucp_worker_h worker;
-	ucp_address_t *address;
-	size_t address_size;
-	ucp_datatype_t folding;
+	struct ucx_worker worker;
+	int is_marked;                  /* its class was asked for with the port, and is not what a peer named */
+	int local_only;
+	char device[32];                /* "": as UCX chooses */
 	int epoll, timer, armed;
 	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
 	int half_open;                  /* a conn ended while UCX was connecting it */
@@ -175,6 +185,12 @@ int ucx_library(char *text, size_t size);
 int ucx_load(void);
 /* Why there is none is in @text. */
 int ucx_context(const struct snti_port_options *options, ucp_context_h *context, char *text, size_t size);
+
+/* ucx_worker.c */
+int ucx_worker_open(struct ucx_port *port, int class);
+void ucx_worker_close(struct ucx_port *port, struct ucx_worker *worker);
+/* @conn is accepted and its peer known: what leaves here gets the class that the peer has named for both sides. */
+int ucx_take_class(struct ucx_conn *conn);
 
 /* ucx_offers.c */
 int ucx_offers(char *text, size_t size);

@@ -161,7 +161,7 @@ int ucx_wire_open(struct ucx_conn *conn)
 		.err_mode = UCP_ERR_HANDLING_MODE_PEER,
 		.err_handler = { .cb = on_error, .arg = conn->wire },
 	};
-	ucs_status_t status = ucx.ep_create(ucx_port_of(conn)->worker, &params, &conn->wire->ep);
+	ucs_status_t status = ucx.ep_create(ucx_port_of(conn)->worker.handle, &params, &conn->wire->ep);
 
 	if (status == UCS_OK)
 		return 0;
@@ -277,7 +277,7 @@ void ucx_linger(struct ucx_port *port, int wait_ms)
 
 	sweep(port);
 	while (wait_ms && !snti_list_empty(&port->lingers) && !snti_is_past(deadline)) {
-		if (!ucx.worker_progress(port->worker) && !port->control->ops->poll(port->control))
+		if (!ucx.worker_progress(port->worker.handle) && !port->control->ops->poll(port->control))
 			poll(NULL, 0, 0);
 		sweep(port);
 	}
@@ -319,7 +319,7 @@ static void cancel(struct ucx_conn *conn)
 
 	conn->wire->port->cancelling = 1;
 	for (int tries = 0; conn->wire->outstanding && (tries < CANCEL_TRIES || !snti_is_past(deadline)); tries++)
-		ucx.worker_progress(conn->wire->port->worker);
+		ucx.worker_progress(conn->wire->port->worker.handle);
 	conn->wire->port->cancelling = 0;
 	if (conn->wire->outstanding)
 		snti_log(SNT_LOG_WARN, "ucx: UCX does not let go of %zu messages with rank %d", conn->wire->outstanding,

@@ -66,11 +66,11 @@ static void hear(struct ucx_conn *conn, void *data, size_t size, enum ucx_phase 
 
 static void introduce(struct ucx_conn *conn)
 {
-	struct ucx_port *port = ucx_port_of(conn);
+	const struct ucx_worker *worker = &ucx_port_of(conn)->worker;
 
-	conn->mine = (struct ucx_hello){ MAGIC, conn->wire->token, VERSION, (uint32_t)port->address_size };
+	conn->mine = (struct ucx_hello){ MAGIC, conn->wire->token, VERSION, (uint32_t)worker->address_size };
 	conn->said[0] = (struct snti_xfer){ .data = &conn->mine, .size = sizeof conn->mine };
-	conn->said[1] = (struct snti_xfer){ .data = port->address, .size = port->address_size };
+	conn->said[1] = (struct snti_xfer){ .data = worker->address, .size = worker->address_size };
 	for (int i = 0; i < 2; i++) {
 		int status = snti_send(conn->control, &conn->said[i]);
 
@@ -121,6 +121,17 @@ void ucx_is_up(struct ucx_conn *conn)
 	ucx_port_of(conn)->setting_up--;
 }
 
+/* The peer is known, and our worker is not yet known to it. */
+static void on_control(struct ucx_conn *conn)
+{
+	int status = ucx_take_class(conn);
+
+	if (status)
+		ucx_fail(conn, status);
+	else
+		introduce(conn);
+}
+
 static int advance(struct ucx_conn *conn)
 {
 	int status = conn->phase == UCX_CALLING ? conn->control->status : conn->heard.status;
@@ -134,7 +145,7 @@ static int advance(struct ucx_conn *conn)
 	if (status == SNT_BUSY || conn->phase == UCX_GREETING)
 		return 0;
 	switch (conn->phase) {
-	case UCX_CALLING: introduce(conn); break;
+	case UCX_CALLING: on_control(conn); break;
 	case UCX_HELLO: on_hello(conn); break;
 	case UCX_ADDRESS: on_address(conn); break;
 	default: break;

@@ -139,7 +139,7 @@ static void drop_descriptors(struct ucx_conn *conn, struct snti_link *list)
 		link = link->next;
 		if (!entry->descriptor)
 			continue;
-		ucx.am_data_release(ucx_port_of(conn)->worker, entry->descriptor);
+		ucx.am_data_release(ucx_port_of(conn)->worker.handle, entry->descriptor);
 		entry->descriptor = NULL;
 		entry->lost = 1;        /* stays, so that what was sent behind it does not take its place */
 	}

@@ -154,8 +154,7 @@ static void prefer_speed(ucp_config_t *config)
 	}
 }
 
-/* RoCE has the class, InfiniBand a service level, and it has to be told before devices are opened: so whoever accepts
- * cannot take it over from who connects. */
+/* RoCE has the class, InfiniBand a service level. */
 static void mark(ucp_config_t *config, unsigned class)
 {
 	char text[8];

@@ -83,10 +83,10 @@ static void fetch(struct ucx_conn *conn, void *descriptor, struct snti_xfer *xfe
 		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_MEMORY_TYPE |
 			(xfer->fold ? UCP_OP_ATTR_FIELD_DATATYPE : 0),
 		.memory_type = UCS_MEMORY_TYPE_HOST,
-		.datatype = ucx_port_of(conn)->folding,
+		.datatype = ucx_port_of(conn)->worker.folding,
 		.cb.recv_am = on_received,
 	};
-	struct ucx_request *request = ucx.am_recv_data_nbx(ucx_port_of(conn)->worker, descriptor,
+	struct ucx_request *request = ucx.am_recv_data_nbx(ucx_port_of(conn)->worker.handle, descriptor,
 							   xfer->fold ? (void *)xfer : xfer->data, xfer->size, &param);
 
 	if (UCS_PTR_IS_PTR(request)) {
@@ -179,7 +179,7 @@ static void claim(struct ucx_conn *conn, struct ucx_entry *entry, struct snti_xf
 
 	if (disagrees(conn, &entry->head, entry->size, xfer)) {
 		if (descriptor)
-			ucx.am_data_release(ucx_port_of(conn)->worker, descriptor);
+			ucx.am_data_release(ucx_port_of(conn)->worker.handle, descriptor);
 	} else if (descriptor) {
 		fetch(conn, descriptor, xfer);
 	} else {

@@ -4,7 +4,7 @@
  * NCCL's service thread and progress thread meet in a comm: whoever touches its port holds its
  * lock. Each comm has a port of its own, so that comms never meet. Another lock, the
  * world's, guards the lists of contexts and of what belongs to them; a comm's comes after it. Only comms over several
- * devices have a thread beside NCCL's (tend.c).
+ * devices or UCX have a thread beside NCCL's (tend.c).
  */
 #ifndef PLUGINS_NCCL_CORE_H
 #define PLUGINS_NCCL_CORE_H
@@ -66,7 +66,7 @@ enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SN
 struct snti_nccl_comm {
 	pthread_mutex_t lock;
 	struct snti_link link;          /* among the context's; the world's lock guards it */
-	struct snti_link tended;        /* among those over rails */
+	struct snti_link tended;        /* among those over rails or UCX */
 	struct snti_nccl_context *context;
 	enum snti_nccl_kind kind;
 	const struct snti_nccl_device *device;

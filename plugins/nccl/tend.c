@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* tend.c - a thread that polls the comms over rails now and then, for as long as there are any.
+/* tend.c - a thread that polls the comms over rails or UCX now and then, for as long as there are any.
  *
  * NCCL asks nothing of a comm without requests. What such a comm has sent may have been on a rail that was cut, and then it is
- * up to this process to send it again, while the peer waits for nothing else.
+ * up to this process to send it again, while the peer waits for nothing else. And to UCX nothing has left before the peer has
+ * acknowledged it, which it does when it is polled: whoever connects would wait for one that has accepted and rests.
  */
 #include "plugins/nccl/core.h"
 
@@ -60,14 +61,14 @@ static int start(void)
 
 void snti_nccl_tend(struct snti_nccl_comm *comm)
 {
-	if (!snti_rails_under(comm->port->ops))
+	if (!snti_rails_under(comm->port->ops) && comm->port->ops != &snti_ucx_transport)
 		return;
 	pthread_mutex_lock(&tending);
 	snti_list_append(&comms, &comm->tended);
 	if (!is_running)
 		is_running = start();
 	if (!is_running)
-		snti_nccl_log(NCCL_LOG_INFO, "no thread to tend idle connections: one that is cut may hang");
+		snti_nccl_log(NCCL_LOG_INFO, "no thread to tend idle connections: they may hang");
 	pthread_mutex_unlock(&tending);
 }
 

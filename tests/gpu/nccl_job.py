@@ -59,7 +59,7 @@ def measure(count):
     times = []
     for turn in range(25):
         torch.cuda.synchronize()
-        dist.barrier()
+        dist.barrier(device_ids=[0])
         start = time.perf_counter()
         dist.all_reduce(data)
         torch.cuda.synchronize()
@@ -69,6 +69,8 @@ def measure(count):
 
 
 dist.init_process_group("nccl")
+if rank == 0:
+    print(f"on {torch.cuda.get_device_name(0)}", flush=True)
 for elements in COUNTS:
     check(elements)
 for elements in (2, 1024, 16384, 262144, 4194304):

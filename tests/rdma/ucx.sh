@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSD-3-Clause
 # The ucx transport over RDMA, between software devices in the virtual machine of tests/rdma/vm: the conformance
-# suite over rc and ud, all collectives, and what the automatic order takes between hosts that have both, one or none.
+# suite over rc and ud, all collectives, what the automatic order takes between hosts that have both, one or none, and the
+# traffic class of a communicator of NCCL's on every packet of both sides.
 # Run in the build folder, or with its path in BUILD.
 set -u
 rdma=$(cd "$(dirname "$0")" && pwd -P)
@@ -18,7 +19,7 @@ complain() {
 # over SET COMMAND...: with these transports of UCX. It finds no path to a GID by itself here, and the memory of
 # its usual queues takes emulated devices seconds to register.
 over() {
-	UCX_TLS=$1,self UCX_NET_DEVICES=rxe0:1 UCX_IB_GID_INDEX=1 UCX_UD_VERBS_ETH_DGID_CHECK=n \
+	UCX_TLS=$1,self UCX_NET_DEVICES=${rdma_port-rxe0:1} UCX_IB_GID_INDEX=1 UCX_UD_VERBS_ETH_DGID_CHECK=n \
 		UCX_RC_VERBS_RX_QUEUE_LEN=256 UCX_UD_VERBS_RX_QUEUE_LEN=256 "${@:2}"
 }
 
@@ -49,6 +50,27 @@ three() {
 # says RANK TEXT
 says() { grep -q "$2" "$said.$1" || { complain "rank $1 does not say '$2':"; cat "$said.$1"; }; }
 
+# sent PORT PRIO: packets that a filter of the switch's port has counted
+sent() { tc -s filter show dev "$1" egress | awk -v prio="$2" '/pref/ { on = $0 ~ "pref " prio " " } on && /Sent/ { n = $4 } END { print n + 0 }'; }
+
+# In version 10 the listener learns the class from its peer. What has none gets UCX's own, 106.
+marks() {
+	local port
+	for port in port0 port1; do
+		tc qdisc add dev $port clsact
+		tc filter add dev $port egress protocol ip prio 1 u32 match ip tos 0x68 0xff action ok
+		tc filter add dev $port egress protocol ip prio 2 u32 match ip dport 4791 0xffff action ok
+	done
+	NCCL_SOCKET_IFNAME=lo SNT_NCCL_TRANSPORTS=ucx rdma_port=all over rc_v timeout 120 ./sennit nccl-check \
+		--plugin .libs/libnccl-net-sennit.so --device 0,1 --version 10 --scenario short --traffic-class 104 >"$said" 2>&1 ||
+		{ complain "NCCL over rc_v:"; cat "$said"; }
+	for port in port0 port1; do
+		[ "$(sent $port 1)" -gt 100 ] || complain "only $(sent $port 1) packets through $port have the class"
+		[ "$(sent $port 2)" -eq 0 ] || complain "$(sent $port 2) packets through $port have another class"
+		tc qdisc delete dev $port clsact
+	done
+}
+
 inside() {
 	local said=/tmp/ucx port=7100 set host
 	export SNT_SECRET=the-secret-of-the-rig-and-of-nobody-else SNT_TIMEOUT=20000 CONFORMANCE_WAIT_MS=50000
@@ -68,6 +90,7 @@ inside() {
 	three '' '' ''
 	says 1 'verbs: rxe'
 	! grep -q 'ucx:' "$said".? || { complain "asked for UCX in vain"; grep ucx: "$said".?; }
+	[ ! -e .libs/libnccl-net-sennit.so ] || marks
 	exit $bad
 }
 
