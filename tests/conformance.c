@@ -593,6 +593,7 @@ int conformance_run(const struct snti_transport *transport)
 		paired(hang_up_cancels_what_is_pending),
 		paired(peer_that_hangs_up_fails_what_is_pending),
 		plain(what_send_completed_arrives_after_hang_up),
+		plain(an_unasked_message_arrives_after_hang_up),
 		paired(large_send_arrives_after_hang_up),
 		paired(nothing_takes_the_place_of_a_lost_message),
 		plain(what_a_sender_abandoned_is_never_taken_for_a_message),

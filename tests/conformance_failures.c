@@ -148,6 +148,40 @@ void what_send_completed_arrives_after_hang_up(void **state)
 	}
 }
 
+/* One that nobody waited for yet, of any size that its transport takes unasked; the other side sees the end before it asks for it. */
+void an_unasked_message_arrives_after_hang_up(void **state)
+{
+	static const size_t some[] = { 8, 4000, 20000, 40000, 200000, 500000 };
+
+	for (int i = 0; i < 6 * 5; i++) {
+		size_t size = some[i / 5];
+		unsigned char *out = filled(size, 3), *in = malloc(size);
+		struct snti_xfer send = message(out, size, 1), recv = message(in, size, 1);
+		struct pair *p;
+
+		setup(state);
+		p = *state;
+		do_send(p, 0, &send);
+		for (int k = 0; k < 100 && send.status == SNT_BUSY; k++)
+			turn(p);
+		if (send.status == 0) {
+			until(p, wire->flush(p->conn[0]) == 0);
+			snti_conn_close(p->conn[0]);
+			p->conn[0] = NULL;
+			/* Who was about to sleep looks at everything. */
+			wire->arm(p->port[1]);
+			for (int k = 0; k < (i % 5) * (i % 5) * (i % 5); k++)
+				turn(p);
+			do_recv(p, 1, &recv);
+			done(p, &recv);
+			assert_filled(in, size, 3);
+		}
+		teardown(state);
+		free(out);
+		free(in);
+	}
+}
+
 void large_send_arrives_after_hang_up(void **state)
 {
 	struct pair *p = *state;

@@ -65,6 +65,7 @@ void another_fingerprint_fails_both_sides(void **state);
 void hang_up_cancels_what_is_pending(void **state);
 void peer_that_hangs_up_fails_what_is_pending(void **state);
 void what_send_completed_arrives_after_hang_up(void **state);
+void an_unasked_message_arrives_after_hang_up(void **state);
 void large_send_arrives_after_hang_up(void **state);
 void nothing_takes_the_place_of_a_lost_message(void **state);
 void what_a_sender_abandoned_is_never_taken_for_a_message(void **state);

@@ -22,7 +22,7 @@ static struct shm_early *next_lent(struct shm_conn *c, const struct snti_xfer *x
 	if (!early && shm_has_cell(c) && shm_drain(c))
 		early = c->base.status ? NULL : shm_early_find(c, xfer->lane);
 	if (!early) {
-		*status = c->base.status < 0 ? c->base.status : c->gone ? c->gone : SNTI_AGAIN;
+		*status = c->base.status < 0 ? c->base.status : c->gone && !shm_has_cell(c) ? c->gone : SNTI_AGAIN;
 		return NULL;
 	}
 	*status = SNTI_UNLENT;

@@ -394,7 +394,7 @@ static int recv_slow(struct shm_conn *c, struct snti_xfer *xfer)
 	early = snti_list_empty(&c->early) ? NULL : shm_early_find(c, xfer->lane);
 	if (early)
 		return recv_early(c, early, xfer);
-	if (c->gone)
+	if (c->gone && !shm_has_cell(c))
 		return c->gone;
 	snti_list_append(&c->posted, &xfer->link);
 	if (shm_has_cell(c))
