@@ -21,7 +21,7 @@ class Job:
         self.interface = "eth0" if hosts else "lo"
         cases = len(options.sizes) * len(options.collectives)
         self.limit_s = int(START_S + cases * (CASE_S + PATIENCE * options.seconds))
-        self.addresses = hosts.addresses if hosts else ["127.0.0.1"] * self.ranks
+        self.addresses = hosts.addresses if hosts else [f"127.0.0.{1 + rank}" for rank in range(self.ranks)]
         self.agent = hosts.agent if hosts else None
         self.agent_environment = hosts.agent_environment if hosts else {}
         self.port = free_port()

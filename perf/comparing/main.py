@@ -94,7 +94,7 @@ def conclude(pairs, options, facts, versions, rows):
     summary = rows_.lines(rows)
     names = [peer.name for peer, _ in pairs if peer.kind != "limit" and peer.name in versions]
     report.show(summary, names, options, facts)
-    report.show_notes(names, versions, facts)
+    report.show_notes(summary, names, versions, facts)
     write(options, facts, versions, rows, summary, names)
 
 

@@ -74,7 +74,7 @@ def gloo(job):
 
 def limit(variant):
     def commands(job):
-        detail = variant + (":" + ",".join(job.addresses) + f":{job.port}" if variant == "tcp" else "")
+        detail = variant + (":" + ",".join(job.addresses) + f":{job.port}" if job.wire == "tcp" else "")
         return each_rank(job, job.words + ["--detail", detail])
     return commands
 
@@ -93,10 +93,10 @@ PEERS = {peer.name: peer for peer in (
 
 
 def limits(scenario, in_place):
-    """The bounds that can be taken in this scenario; the least of them is the machine's limit, that of
-    vectors which nobody else can map apart."""
+    """The bounds that can be taken in this scenario; the least of them is the machine's limit, but for those
+    that rows.APART names."""
     if scenario.wire == "tcp":
-        variants = ["tcp"]
+        variants = ["tcp"] + ["turns"] * (scenario.ranks == 2)
     elif scenario.ranks == 2:
         variants = ["halves", "halves-streaming", "copied"] + ([] if in_place else ["reads"])
     else:

@@ -108,7 +108,7 @@ def curves_of(own, names):
     """[(legend, look, [(bytes, us)])], the limit last."""
     found = [(title_of(name), LOOKS[name], [(one.bytes, one.us[name]) for one in own if name in one.us])
              for name in names]
-    found.append(("the machine's limit", LIMIT, [(one.bytes, one.limit_us) for one in own if one.limit_us]))
+    found.append(("the machine's limit", LIMIT, [(one.bytes, one.bounds["limit"]) for one in own if "limit" in one.bounds]))
     return [curve_ for curve_ in found if curve_[2]]
 
 

@@ -34,11 +34,14 @@ def title_lines(collective, options, facts):
             f"float32 sum, {how(options)}, rounds in turns: {facts['rounds']}")
 
 
+def known_bounds(summary):
+    return [bound for bound in rows_.BOUNDS if any(bound in one.bounds for one in summary)]
+
+
 def cells(one, names, bounds):
     left = [str(one.bytes)] + [us(one.us.get(name)) for name in names]
-    limit = [us(one.limit_us), per_cent(one.share)] if "limit" in bounds else []
-    copied = [us(one.copied_us), per_cent(one.copied_share)] if "copied" in bounds else []
-    return left + [one.best or "-", ratio(one.ratio)] + limit + copied + [cores(one)]
+    shares = [cell for bound in bounds for cell in (us(one.bounds.get(bound)), per_cent(one.shares.get(bound)))]
+    return left + [one.best or "-", ratio(one.ratio)] + shares + [cores(one)]
 
 
 def foot(own, names, bounds):
@@ -49,7 +52,7 @@ def foot(own, names, bounds):
 
 
 def table(own, names):
-    bounds = [bound for bound in ("limit", "copied") if any(getattr(one, f"{bound}_us") for one in own)]
+    bounds = known_bounds(own)
     head = ["bytes"] + [f"{name} us" for name in names] + ["best", "best/ours"]
     head += [cell for bound in bounds for cell in (f"{bound} us", f"of {bound}")] + ["cores"]
     body = [head] + [cells(one, names, bounds) for one in own] + [foot(own, names, bounds)]
@@ -63,9 +66,11 @@ def show(summary, names, options, facts):
         print("\n".join(table(own, names)))
 
 
-def show_notes(names, versions, facts):
+def show_notes(summary, names, versions, facts):
     print("\n# best/ours above 1: sennit is faster than the best of the others; mean ratio: geometric,")
     print("# of a peer's time and ours; cores: one way of a cache line between two of them")
+    for bound in known_bounds(summary):
+        print(f"# {bound}: {rows_.APART.get(bound, 'the least of the loops without a library')}; of {bound}: that over our time")
     for name in names:
         print(f"# {name}: {versions[name]}")
     for size, own in rows_.grouped(facts.get("rates", []), lambda rate: rate["bytes"]).items():
@@ -73,10 +78,18 @@ def show_notes(names, versions, facts):
         print(f"# {size} bytes: {rates}")
 
 
+def record(one):
+    """What JSON calls it: limit_us and share, copied_us and copied_share, ..; null without --limits."""
+    plain = {name: value for name, value in one._asdict().items() if name not in ("bounds", "shares")}
+    times = {f"{bound}_us": one.bounds.get(bound) for bound in rows_.BOUNDS}
+    shares = {"share" if bound == "limit" else f"{bound}_share": one.shares.get(bound) for bound in rows_.BOUNDS}
+    return {**plain, **times, **shares}
+
+
 def write_json(path, facts, rows, summary, warnings):
     means = {collective: rows_.means(own) for collective, own in rows_.by_collective(summary).items()}
     data = {"schema": "sennit-compare-1", "environment": facts,
-            "summary": [one._asdict() for one in summary], "means": means, "warnings": warnings,
+            "summary": [record(one) for one in summary], "means": means, "warnings": warnings,
             "rows": rows}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(data, file, indent=1)
@@ -87,7 +100,9 @@ def write_csv(path, names, summary):
     with open(path, "w", encoding="utf-8", newline="") as file:
         out = csv.writer(file)
         out.writerow(["collective", "bytes", *(f"{name}_us" for name in names), "best", "best_over_ours",
-                      "limit_us", "share_of_limit", "copied_us", "share_of_copied", "placement", "near_ns"])
+                      *(name for bound in rows_.BOUNDS for name in (f"{bound}_us", f"share_of_{bound}")),
+                      "placement", "near_ns"])
         for one in summary:
             out.writerow([one.collective, one.bytes, *(one.us.get(name) for name in names), one.best,
-                          one.ratio, one.limit_us, one.share, one.copied_us, one.copied_share, one.placement, one.near_ns])
+                          one.ratio, *(number.get(bound) for bound in rows_.BOUNDS for number in (one.bounds, one.shares)),
+                          one.placement, one.near_ns])

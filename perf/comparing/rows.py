@@ -10,10 +10,15 @@ import statistics
 
 FAR = 2.2        # times the least latency between the cores that was seen in this run
 FAR_NS = 160     # far in any case
-COPIED = "limit-copied"  # the bound of private vectors; the others are of vectors that all map
 SHARED = 6.0     # per cent of the machine that something else used
 
-Line = collections.namedtuple("Line", "collective bytes us limit_us copied_us best ratio share copied_share placement near_ns")
+# Bounds that are shown by themselves; the least of the others is the machine's limit.
+APART = {"copied": "the least for vectors that no other rank can map",
+         "turns": "half a round trip of these bytes between two plain sockets that spin"}
+BOUNDS = ["limit", *APART]
+
+# us: of each peer; bounds: the time of each bound in us; shares: these over sennit's time.
+Line = collections.namedtuple("Line", "collective bytes us bounds best ratio shares placement near_ns")
 
 
 def grouped(things, key):
@@ -66,27 +71,28 @@ def median_us(rows):
     return statistics.median(row["median_us"] for row in rows)
 
 
-def limit_us(rows, placement, copied):
-    """The least of the machine's bounds, each the median over its rounds."""
-    groups = {peer: own for peer, own in by_peer(rows, ("limit",)).items() if (peer == COPIED) == copied}
-    if placement != "mixed":
-        groups = {peer: [row for row in own if row["placement"] == placement]
-                  for peer, own in groups.items()}
-    bounds = [median_us(own) for own in groups.values() if own]
-    return min(bounds) if bounds else None
+def bounds_us(rows, placement):
+    """{bound: the least time of what it is taken from, each the median over its rounds}"""
+    found = {}
+    for peer, own in by_peer(rows, ("limit",)).items():
+        chosen = [row for row in own if placement in ("mixed", row["placement"])]
+        name = peer.removeprefix("limit-")
+        bound = name if name in APART else "limit"
+        if chosen:
+            found[bound] = min(median_us(chosen), found.get(bound, math.inf))
+    return found
 
 
 def line(collective, size, rows):
     placement, chosen = choose(by_peer(rows, ("ours", "peer")))
     us = {peer: median_us(own) for peer, own in chosen.items()}
-    limit, copied = limit_us(rows, placement, False), limit_us(rows, placement, True)
-    ours = us.get("sennit")
+    ours, bounds = us.get("sennit"), bounds_us(rows, placement)
     others = {peer: time for peer, time in us.items() if peer != "sennit"}
     best = min(others, key=others.get) if others else None
     near = [latency(row) for own in chosen.values() for row in own if latency(row) > 0]
-    return Line(collective, size, us, limit, copied, best, others[best] / ours if best and ours else None,
-                limit / ours if limit and ours else None, copied / ours if copied and ours else None, placement if near else "unknown",
-                statistics.median(near) if near else None)
+    return Line(collective, size, us, bounds, best, others[best] / ours if best and ours else None,
+                {bound: time / ours for bound, time in bounds.items()} if ours else {},
+                placement if near else "unknown", statistics.median(near) if near else None)
 
 
 def lines(rows):
@@ -106,14 +112,13 @@ def mean_ratio(ratios):
 
 
 def means(own):
-    """Geometric means over the sizes of one collective: each peer's time over ours, the best's, the limit's."""
+    """Geometric means over the sizes of one collective: each peer's time over ours, the best's, the bounds'."""
     peers = {peer: None for one in own for peer in one.us if peer != "sennit"}
     for peer in peers:
         peers[peer] = mean_ratio(one.us[peer] / one.us["sennit"] for one in own
                                  if peer in one.us and "sennit" in one.us)
     return {"peers": peers, "best": mean_ratio(one.ratio for one in own),
-            "limit": mean_ratio(one.share for one in own),
-            "copied": mean_ratio(one.copied_share for one in own)}
+            **{bound: mean_ratio(one.shares.get(bound) for one in own) for bound in BOUNDS}}
 
 
 def by_collective(summary):

@@ -9,6 +9,8 @@
  *                     time, and then adds the other's as it gets there
  *   tcp:A,B,..:PORT   each rank streams what a ring allreduce sends to the next rank while as much comes
  *                     from the one before, over sockets that spin, and adds nothing
+ *   turns:A,B:PORT    two ranks take turns, up to 1 KiB: one sends its vector, the other receives it, over one
+ *                     socket that spins, and adds nothing: half a round trip, which is one operation's time
  */
 #include "perf/peers/harness.h"
 
@@ -45,6 +47,7 @@ enum { PACK = sizeof(pack) / sizeof(float), LINE = 128, ALIGNED = 64 / sizeof(fl
 
 static const struct harness_place *place;
 static struct harness_call now;
+static size_t most = SIZE_MAX;   /* bytes that the way is good for */
 
 /* ---- two ranks that map everything --------------------------------------- */
 
@@ -188,6 +191,8 @@ static void make_copies(void)
 
 /* ---- a ring of sockets --------------------------------------------------- */
 
+enum { TURNS_MOST = 1 << 10 };
+
 static int to_next = -1, from_before = -1, is_crowded;
 
 /* Moves as much as goes at once, -1 for a broken connection. */
@@ -213,6 +218,26 @@ static int run_tcp(void)
 		to_send -= (size_t)sent;
 		to_come -= (size_t)came;
 		if (!sent && !came && is_crowded)
+			sched_yield();
+	}
+	return 0;
+}
+
+/* One connection for both ways, so that data take the acknowledgements along. */
+static int run_turns(void)
+{
+	int ours = place->rank == 0 ? to_next : from_before, is_sender = (int)(turn++ % 2) == place->rank;
+	size_t bytes = now.count * sizeof(float), done = 0;
+
+	while (done < bytes) {
+		ssize_t count = moved(is_sender ?
+			send(ours, (char *)now.in + done, bytes - done, MSG_DONTWAIT | MSG_NOSIGNAL) :
+			recv(ours, (char *)now.out + done, bytes - done, MSG_DONTWAIT));
+
+		if (count < 0)
+			return 1;
+		done += (size_t)count;
+		if (!count && is_crowded)
 			sched_yield();
 	}
 	return 0;
@@ -273,6 +298,7 @@ static void make_ring(const char *list)
 	from_before = accept(listener, NULL, NULL);
 	close(listener);
 	setsockopt(to_next, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	setsockopt(from_before, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
 }
 
 /* ---- all of it ----------------------------------------------------------- */
@@ -289,7 +315,7 @@ static int prepare(struct harness_call *call)
 		theirs_in = other_of(call->in);
 		theirs_out = other_of(call->out);
 	}
-	return call->collective != HARNESS_ALLREDUCE || (quarters && call->count * sizeof(float) > COPIED_MOST);
+	return call->collective != HARNESS_ALLREDUCE || call->count * sizeof(float) > most;
 }
 
 static int use(const char *way, struct harness_peer *peer)
@@ -304,6 +330,7 @@ static int use(const char *way, struct harness_peer *peer)
 	if (strcmp(way, "copied") == 0 && place->ranks == 2) {
 		peer->run = run_copied;
 		make_copies();
+		most = COPIED_MOST;
 	} else if (peer->run) {
 		peer->get_memory = get_vectors;
 		flags = harness_shared(2 * sizeof *flags);
@@ -311,6 +338,11 @@ static int use(const char *way, struct harness_peer *peer)
 		make_ring(way + 4);
 		peer->run = run_tcp;
 		peer->is_bound = 1;
+	} else if (strncmp(way, "turns:", 6) == 0 && place->ranks == 2) {
+		make_ring(way + 6);
+		peer->run = run_turns;
+		peer->is_bound = 1;
+		most = TURNS_MOST;
 	}
 	return peer->run ? 0 : 1;
 }

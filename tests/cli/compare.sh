@@ -59,9 +59,10 @@ def row(peer, us, ns, round_, kind="peer", wrong=0, busy=1.0):
 ours = [row("sennit", us, ns, n, "ours") for n, (us, ns) in enumerate([(1, 50), (3, 50), (2, 50), (9, 250)])]
 near = [row("a", 8, 52, 1), row("a", 1, 250, 2)]
 one, = rows.lines(ours + near + [row("limit-x", 1, 50, 1, "limit")])
-assert (one.placement, one.us, one.best, one.ratio, one.share) == ("near", {"sennit": 2, "a": 8}, "a", 4, 0.5), one
-one, = rows.lines(ours + near + [row("limit-x", 1, 50, 1, "limit"), row("limit-copied", 1.5, 50, 1, "limit")])
-assert (one.share, one.copied_share) == (0.5, 0.75), one
+assert (one.placement, one.us, one.best, one.ratio, one.shares) == ("near", {"sennit": 2, "a": 8}, "a", 4, {"limit": 0.5}), one
+bounds = [row("limit-x", 1, 50, 1, "limit"), row("limit-copied", 1.5, 50, 1, "limit"), row("limit-turns", 0.5, 50, 1, "limit")]
+one, = rows.lines(ours + near + bounds)
+assert one.shares == {"limit": 0.5, "copied": 0.75, "turns": 0.25}, one
 far, = rows.lines(ours + [row("a", 18, 250, 1)])
 assert (far.placement, far.us["sennit"], far.ratio) == ("far", 9, 2), far
 mixed, = rows.lines(ours[:3] + [row("a", 18, 250, 1)])
