@@ -94,7 +94,7 @@ PEERS = {peer.name: peer for peer in (
 
 def limits(scenario, in_place):
     """The bounds that can be taken in this scenario; the least of them is the machine's limit, but for those
-    that rows.APART names."""
+    with a name in rows.BOUNDS."""
     if scenario.wire == "tcp":
         variants = ["tcp"] + ["turns"] * (scenario.ranks == 2)
     elif scenario.ranks == 2:

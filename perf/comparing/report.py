@@ -70,7 +70,7 @@ def show_notes(summary, names, versions, facts):
     print("\n# best/ours above 1: sennit is faster than the best of the others; mean ratio: geometric,")
     print("# of a peer's time and ours; cores: one way of a cache line between two of them")
     for bound in known_bounds(summary):
-        print(f"# {bound}: {rows_.APART.get(bound, 'the least of the loops without a library')}; of {bound}: that over our time")
+        print(f"# {bound}: {rows_.BOUNDS[bound]}; of {bound}: that over our time")
     for name in names:
         print(f"# {name}: {versions[name]}")
     for size, own in rows_.grouped(facts.get("rates", []), lambda rate: rate["bytes"]).items():
@@ -81,9 +81,10 @@ def show_notes(summary, names, versions, facts):
 def record(one):
     """What JSON calls it: limit_us and share, copied_us and copied_share, ..; null without --limits."""
     plain = {name: value for name, value in one._asdict().items() if name not in ("bounds", "shares")}
-    times = {f"{bound}_us": one.bounds.get(bound) for bound in rows_.BOUNDS}
-    shares = {"share" if bound == "limit" else f"{bound}_share": one.shares.get(bound) for bound in rows_.BOUNDS}
-    return {**plain, **times, **shares}
+    for bound in rows_.BOUNDS:
+        plain[f"{bound}_us"] = one.bounds.get(bound)
+        plain["share" if bound == "limit" else f"{bound}_share"] = one.shares.get(bound)
+    return plain
 
 
 def write_json(path, facts, rows, summary, warnings):
@@ -104,5 +105,5 @@ def write_csv(path, names, summary):
                       "placement", "near_ns"])
         for one in summary:
             out.writerow([one.collective, one.bytes, *(one.us.get(name) for name in names), one.best,
-                          one.ratio, *(number.get(bound) for bound in rows_.BOUNDS for number in (one.bounds, one.shares)),
-                          one.placement, one.near_ns])
+                          one.ratio, *(numbers.get(bound) for bound in rows_.BOUNDS
+                                       for numbers in (one.bounds, one.shares)), one.placement, one.near_ns])

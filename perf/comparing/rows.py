@@ -12,10 +12,10 @@ FAR = 2.2        # times the least latency between the cores that was seen in th
 FAR_NS = 160     # far in any case
 SHARED = 6.0     # per cent of the machine that something else used
 
-# Bounds that are shown by themselves; the least of the others is the machine's limit.
-APART = {"copied": "the least for vectors that no other rank can map",
-         "turns": "half a round trip of these bytes between two plain sockets that spin"}
-BOUNDS = ["limit", *APART]
+# What --limits shows. A bound that is named here is shown by itself, "limit" is the least of all others.
+BOUNDS = {"limit": "the least time of a loop that uses no library",
+          "copied": "the same for vectors that no other rank can map",
+          "turns": "half a round trip of as many bytes over a plain socket that spins, up to 1 KiB"}
 
 # us: of each peer; bounds: the time of each bound in us; shares: these over sennit's time.
 Line = collections.namedtuple("Line", "collective bytes us bounds best ratio shares placement near_ns")
@@ -77,7 +77,7 @@ def bounds_us(rows, placement):
     for peer, own in by_peer(rows, ("limit",)).items():
         chosen = [row for row in own if placement in ("mixed", row["placement"])]
         name = peer.removeprefix("limit-")
-        bound = name if name in APART else "limit"
+        bound = name if name in BOUNDS else "limit"
         if chosen:
             found[bound] = min(median_us(chosen), found.get(bound, math.inf))
     return found

@@ -9,8 +9,8 @@
  *                     time, and then adds the other's as it gets there
  *   tcp:A,B,..:PORT   each rank streams what a ring allreduce sends to the next rank while as much comes
  *                     from the one before, over sockets that spin, and adds nothing
- *   turns:A,B:PORT    two ranks take turns, up to 1 KiB: one sends its vector, the other receives it, over one
- *                     socket that spins, and adds nothing: half a round trip, which is one operation's time
+ *   turns:A,B:PORT    half a round trip, up to 1 KiB: one of two ranks sends its vector, the other receives it,
+ *                     the next time the other way, over one connection on which both spin
  */
 #include "perf/peers/harness.h"
 
@@ -226,13 +226,14 @@ static int run_tcp(void)
 /* One connection for both ways, so that data take the acknowledgements along. */
 static int run_turns(void)
 {
-	int ours = place->rank == 0 ? to_next : from_before, is_sender = (int)(turn++ % 2) == place->rank;
+	int connection = place->rank == 0 ? to_next : from_before;
+	int is_sender = (int)(turn++ % 2) == place->rank;
 	size_t bytes = now.count * sizeof(float), done = 0;
 
 	while (done < bytes) {
 		ssize_t count = moved(is_sender ?
-			send(ours, (char *)now.in + done, bytes - done, MSG_DONTWAIT | MSG_NOSIGNAL) :
-			recv(ours, (char *)now.out + done, bytes - done, MSG_DONTWAIT));
+			send(connection, (char *)now.in + done, bytes - done, MSG_DONTWAIT | MSG_NOSIGNAL) :
+			recv(connection, (char *)now.out + done, bytes - done, MSG_DONTWAIT));
 
 		if (count < 0)
 			return 1;
@@ -318,6 +319,20 @@ static int prepare(struct harness_call *call)
 	return call->collective != HARNESS_ALLREDUCE || call->count * sizeof(float) > most;
 }
 
+static void use_sockets(const char *way, struct harness_peer *peer)
+{
+	if (strncmp(way, "tcp:", 4) == 0) {
+		peer->run = run_tcp;
+	} else if (strncmp(way, "turns:", 6) == 0 && place->ranks == 2) {
+		peer->run = run_turns;
+		most = TURNS_MOST;
+	} else {
+		return;
+	}
+	make_ring(strchr(way, ':') + 1);
+	peer->is_bound = 1;
+}
+
 static int use(const char *way, struct harness_peer *peer)
 {
 	static const struct { const char *name; int (*run)(void); } ways[] = {
@@ -334,15 +349,8 @@ static int use(const char *way, struct harness_peer *peer)
 	} else if (peer->run) {
 		peer->get_memory = get_vectors;
 		flags = harness_shared(2 * sizeof *flags);
-	} else if (strncmp(way, "tcp:", 4) == 0) {
-		make_ring(way + 4);
-		peer->run = run_tcp;
-		peer->is_bound = 1;
-	} else if (strncmp(way, "turns:", 6) == 0 && place->ranks == 2) {
-		make_ring(way + 6);
-		peer->run = run_turns;
-		peer->is_bound = 1;
-		most = TURNS_MOST;
+	} else {
+		use_sockets(way, peer);
 	}
 	return peer->run ? 0 : 1;
 }

@@ -50,7 +50,7 @@ END
 python3 - <<'END' || complain "rows are not put together rightly"
 import sys
 sys.path.insert(0, "perf")
-from comparing import rows
+from comparing import report, rows
 
 def row(peer, us, ns, round_, kind="peer", wrong=0, busy=1.0):
     return dict(peer=peer, kind=kind, round=round_, collective="allreduce", bytes=8, median_us=us, wrong=wrong,
@@ -63,6 +63,10 @@ assert (one.placement, one.us, one.best, one.ratio, one.shares) == ("near", {"se
 bounds = [row("limit-x", 1, 50, 1, "limit"), row("limit-copied", 1.5, 50, 1, "limit"), row("limit-turns", 0.5, 50, 1, "limit")]
 one, = rows.lines(ours + near + bounds)
 assert one.shares == {"limit": 0.5, "copied": 0.75, "turns": 0.25}, one
+seen = report.record(one)
+assert [seen[name] for name in ("limit_us", "share", "copied_us", "copied_share", "turns_us", "turns_share")] == \
+       [1, 0.5, 1.5, 0.75, 0.5, 0.25], seen
+assert rows.means([one])["turns"] == 0.25
 far, = rows.lines(ours + [row("a", 18, 250, 1)])
 assert (far.placement, far.us["sennit"], far.ratio) == ("far", 9, 2), far
 mixed, = rows.lines(ours[:3] + [row("a", 18, 250, 1)])
@@ -73,6 +77,16 @@ assert both[0].best == "b" and rows.means(both)["peers"]["a"] == 4
 assert rows.warnings([row("a", 1, 50, 1)], both) == []
 assert "50 %" in rows.warnings([row("a", 1, 50, 1, busy=2.0)], both)[0]
 assert "WRONG" in rows.warnings([row("a", 1, 50, 1, wrong=1)], both)[0]
+END
+
+# Half a round trip of a socket, for few bytes alone, beside the limit.
+compare --scenario tcp2 --limits --peers sennit --rounds 1 --extra 0 --seconds 0.005 --sizes 8,4K --csv "$folder/csv" ||
+	complain "compare over TCP fails with $?: $(cat "$folder/err")"
+python3 - "$folder/csv" <<'END' || complain "the bounds over TCP are not right: $(cat "$folder/csv" "$folder/err")"
+import csv, sys
+small, large = csv.DictReader(open(sys.argv[1]))
+assert float(small["turns_us"]) > 0 and float(small["limit_us"]) > 0 and float(large["limit_us"]) > 0
+assert large["turns_us"] == "", large
 END
 
 if [ "$(id -u)" -eq 0 ] && command -v ip >/dev/null && unshare --net true 2>/dev/null; then
