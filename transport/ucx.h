@@ -143,6 +143,7 @@ struct ucx_conn {
 	int abandoned;                  /* ... in the middle of sends */
 	int dying;                      /* a status: fail with it when what was said has left */
 	uint64_t deadline;              /* of the set-up */
+	uint64_t bye_until;             /* the control connection has ended, and the word over UCX is awaited; 0: it has not */
 	uint64_t grace;                 /* what is on its way may still arrive until then; 0: no end in sight */
 	uint64_t peer_token;
 	struct ucx_hello mine, theirs;

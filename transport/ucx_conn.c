@@ -11,6 +11,7 @@
 #include "transport/tcp.h"
 #include "transport/ucx.h"
 
+#define BYE_MS 100                /* it is here already or lost, but for what a network repeats */
 #define CANCEL_MS 1000            /* UCX lets go of memory without asking the peer: soon, or never */
 #define CANCEL_HASTY_MS 100       /* ... when the owner aborts, often many conns with a peer that is stopped */
 #define CANCEL_TRIES 10000        /* in any case, as time also passes while others have the core */
@@ -208,14 +209,23 @@ static int has_ended(const struct snti_conn *control)
 	return control->status < 0 || ((const struct tcp_conn *)control)->over;
 }
 
-/* A peer that hangs up in good order keeps its control connection until UCX has brought us everything: what it
- * sent is here, and has been seen to when progress has nothing to do. */
+/* Who hangs up says so over UCX, behind everything it sent. That may be seen later than the end of the control connection:
+ * UCX's progress has idle calls while there is something for it. Only who had to force its end may never get it out. */
+static int is_bye_awaited(struct ucx_conn *conn)
+{
+	if (!conn->bye_until)
+		conn->bye_until = snti_deadline_ms(BYE_MS);
+	return !snti_is_past(conn->bye_until);
+}
+
 static void watch_control(struct ucx_conn *conn, int idle)
 {
 	if (conn->over || !idle || !has_ended(conn->control))
 		return;
 	if (conn->control->status < 0)
 		ucx_fail(conn, conn->control->status);
+	else if (is_bye_awaited(conn))
+		return;
 	else if (conn->waiting)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", conn->base.peer));
 	else
