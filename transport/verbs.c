@@ -64,7 +64,6 @@ static int open_works(struct verbs_port *port)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for a port");
 	for (uint32_t i = 0; i < VERBS_WORKS; i++)
 		port->works[i].next = i + 1;
-	port->idle_works = VERBS_WORKS;
 	return 0;
 }
 

@@ -31,6 +31,7 @@
 #define VERBS_WINDOW 24           /* frames sent and not looked at; the shared receive queue has a buffer for each */
 #define VERBS_RESERVE 2           /* ... of them only for giving credit back */
 #define VERBS_SLAB (VERBS_WINDOW + 1)   /* receive buffers for each conn: one beyond its credit may wait to be posted again */
+#define VERBS_SLAB_NUMBERS 32     /* that a slab takes, a power of two: the buffers' numbers are taken apart for each frame */
 #define VERBS_SMALL 256           /* bytes of a small cell for a message that came before its receive */
 #define VERBS_SMALLS 256
 #define VERBS_BIGS 8
@@ -44,6 +45,10 @@
 #define VERBS_BATCH 32
 #define VERBS_NONE UINT64_MAX
 #define VERBS_RECEIVED (UINT64_C(1) << 63)      /* in a wr_id: a receive buffer's number, or VERBS_NONE for an immediate */
+
+/* Of functions that every small message goes through, and of what only few do: neither costs the other anything. */
+#define VERBS_ALWAYS static inline __attribute__((always_inline))
+#define VERBS_SELDOM static __attribute__((noinline, cold))
 
 /* ---- libibverbs, loaded when first used --------------------------------- */
 
@@ -350,8 +355,7 @@ struct verbs_port {
 	uint64_t shared_changes;
 
 	struct verbs_work *works;
-	uint32_t idle_work;
-	unsigned idle_works;
+	uint32_t idle_work;             /* VERBS_WORKS: none */
 
 	struct verbs_peer *peers;       /* open addressing, a power of two */
 	unsigned peer_space, peer_count;
@@ -386,7 +390,7 @@ static inline void verbs_frame_swap(struct verbs_frame *frame)
 
 static inline char *verbs_slab_buffer(const struct verbs_port *port, uint64_t buffer)
 {
-	return port->slabs[buffer / VERBS_SLAB].base + buffer % VERBS_SLAB * port->stride;
+	return port->slabs[buffer / VERBS_SLAB_NUMBERS].base + buffer % VERBS_SLAB_NUMBERS * port->stride;
 }
 
 static inline struct snti_link *verbs_bucket(struct snti_link *buckets, uint64_t lane)
@@ -437,10 +441,8 @@ void verbs_link_adjust(const struct verbs_conn *conn, const struct ibv_qp *qp, s
 /* From here on neither side writes into the other's memory for this conn. */
 void verbs_link_stop_data(struct verbs_link *link);
 void verbs_link_destroy(struct verbs_link *link);               /* NULL is allowed */
-struct verbs_link *verbs_link_find(struct verbs_port *port, uint32_t number);
-struct verbs_work *verbs_work_take(struct verbs_link *link, unsigned qp);       /* NULL: none just now */
 void verbs_work_give(struct verbs_port *port, struct verbs_work *work);
-int  verbs_post(struct verbs_work *work, struct ibv_send_wr *wr);
+int  verbs_not_posted(struct verbs_work *work, int error);      /* the status, told in one line */
 unsigned verbs_link_outstanding(const struct verbs_link *link);
 int  verbs_link_error(struct verbs_link *link, const struct ibv_wc *wc);        /* the status, told in one line */
 
@@ -474,7 +476,6 @@ void verbs_path_enhance(const struct verbs_conn *conn, struct ibv_qp *qp, unsign
 int  verbs_conn_prepare(struct verbs_conn *conn);               /* all memory it will need */
 void verbs_conn_init(struct verbs_conn *conn);
 void verbs_take(struct verbs_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
-void verbs_finish(struct verbs_conn *conn, struct snti_xfer *xfer, int status);
 void verbs_fail(struct verbs_conn *conn, int status);
 int  verbs_nonsense(struct verbs_conn *conn, const char *what);
 void verbs_conclude(struct verbs_conn *conn);                   /* when a peer that left has nothing more on its way */
@@ -488,7 +489,6 @@ int  verbs_send(struct snti_conn *conn, struct snti_xfer *xfer);
 int  verbs_flush(struct snti_conn *conn);
 int  verbs_control(struct verbs_conn *conn, const struct verbs_message *message);
 int  verbs_kick(struct verbs_conn *conn);                       /* how much went out */
-int  verbs_owes_much(const struct verbs_conn *conn);
 
 /* verbs_write.c: the sender's side of large messages */
 int  verbs_on_request(struct verbs_conn *conn, const struct verbs_message *message);
@@ -510,5 +510,64 @@ void verbs_slots_drop_all(struct verbs_conn *conn);
 int  verbs_recv(struct snti_conn *conn, struct snti_xfer *xfer);
 int  verbs_input(struct verbs_conn *conn, const char *bytes, size_t size);
 int  verbs_on_slot(struct verbs_conn *conn, uint32_t immediate);        /* a request was written */
+
+/* ---- short, and on the way of every message, too ------------------------- */
+
+static inline struct verbs_peer *verbs_peer_place(struct verbs_peer *peers, unsigned space, uint32_t number)
+{
+	unsigned at = number * 0x9E3779B1u & (space - 1);
+
+	while (peers[at].link && peers[at].number != number)
+		at = (at + 1) & (space - 1);
+	return &peers[at];
+}
+
+static inline struct verbs_link *verbs_link_find(const struct verbs_port *port, uint32_t number)
+{
+	return port->peer_space ? verbs_peer_place(port->peers, port->peer_space, number)->link : NULL;
+}
+
+/* NULL: none just now. */
+static inline struct verbs_work *verbs_work_take(struct verbs_link *link, unsigned qp)
+{
+	struct verbs_port *port = link->port;
+	struct verbs_work *work = &port->works[port->idle_work];
+
+	if (port->idle_work == VERBS_WORKS || link->out[qp] == (qp ? VERBS_DATA_SENDS : VERBS_FRAME_SENDS))
+		return NULL;
+	port->idle_work = work->next;
+	link->out[qp]++;
+	work->link = link;
+	work->qp = (uint16_t)qp;
+	work->buffer = -1;
+	return work;
+}
+
+static inline int verbs_post(struct ibv_qp *qp, struct verbs_work *work, struct ibv_send_wr *wr)
+{
+	struct ibv_send_wr *bad;
+	int error;
+
+	wr->wr_id = (uint64_t)work->generation << 32 | (uint64_t)(work - work->link->port->works);
+	wr->send_flags |= IBV_SEND_SIGNALED;
+	error = ibv_post_send(qp, wr, &bad);
+	return error ? verbs_not_posted(work, error) : 0;
+}
+
+/* Returning credit one by one would double the frames; the peer can go on without. */
+static inline int verbs_owes_much(const struct verbs_conn *conn)
+{
+	return conn->owed_window >= VERBS_WINDOW / 2 || conn->owed_smalls >= VERBS_SMALLS / 4 || conn->owed_bigs >= VERBS_BIGS / 4;
+}
+
+static inline void verbs_finish(struct verbs_conn *conn, struct snti_xfer *xfer, int status)
+{
+	if (xfer->private)
+		verbs_region_put(verbs_port_of(conn), xfer->private);
+	xfer->private = NULL;
+	snti_list_remove(&xfer->link);
+	conn->waiting--;
+	xfer->status = status;
+}
 
 #endif

@@ -94,16 +94,6 @@ void verbs_take(struct verbs_conn *conn, struct snti_xfer *xfer, struct snti_lin
 	conn->waiting++;
 }
 
-void verbs_finish(struct verbs_conn *conn, struct snti_xfer *xfer, int status)
-{
-	if (xfer->private)
-		verbs_region_put(verbs_port_of(conn), xfer->private);
-	xfer->private = NULL;
-	snti_list_remove(&xfer->link);
-	conn->waiting--;
-	xfer->status = status;
-}
-
 static void finish_all(struct verbs_conn *conn, struct snti_link *list, int status)
 {
 	while (!snti_list_empty(list))

@@ -30,13 +30,9 @@ static struct verbs_entry *find_entry(struct verbs_conn *conn, uint64_t lane)
 
 /* ---- messages before their receive -------------------------------------- */
 
-static void cell_is_free(struct verbs_conn *conn, size_t size)
+static inline void cell_is_free(struct verbs_conn *conn, size_t size)
 {
-	if (size <= VERBS_SMALL)
-		conn->owed_smalls++;
-	else
-		conn->owed_bigs++;
-	if (verbs_owes_much(conn))
+	if (size <= VERBS_SMALL ? ++conn->owed_smalls >= VERBS_SMALLS / 4 : ++conn->owed_bigs >= VERBS_BIGS / 4)
 		verbs_wants_output(conn);
 }
 
@@ -81,14 +77,10 @@ static int keep(struct verbs_conn *conn, const struct verbs_frame *frame, const 
 
 /* ---- matching ----------------------------------------------------------- */
 
-/* The receiver has matched @frame with @xfer: 0, or what they disagree about, told to the peer. An eager
- * message was finished over there already, so that the whole conn has to fail; and what the receive had asked for
- * must not be written any more. */
-static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, struct snti_xfer *xfer)
+/* The receiver has matched @frame with @xfer, and the peer is told that they disagree. An eager message was finished over
+ * there already, so that the whole conn has to fail; and what the receive had asked for must not be written any more. */
+VERBS_SELDOM void disagree(struct verbs_conn *conn, const struct verbs_frame *frame, struct snti_xfer *xfer)
 {
-	if (snti_fits(xfer, frame->size) && frame->fingerprint == xfer->fingerprint)
-		return 0;
-
 	int eager = frame->type == VERBS_EAGER;
 	struct verbs_message reject = { .frame = { .type = eager ? VERBS_BROKEN : VERBS_REJECT, .number = frame->number,
 		.size = xfer->size } };
@@ -105,10 +97,17 @@ static int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, s
 	verbs_finish(conn, xfer, SNT_EMISMATCH);
 	if (conn->base.status >= 0 && !conn->over)
 		(void)!verbs_control(conn, &reject);
+}
+
+static inline int disagrees(struct verbs_conn *conn, const struct verbs_frame *frame, struct snti_xfer *xfer)
+{
+	if (snti_fits(xfer, frame->size) && frame->fingerprint == xfer->fingerprint)
+		return 0;
+	disagree(conn, frame, xfer);
 	return 1;
 }
 
-static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *bytes)
+VERBS_ALWAYS void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *bytes)
 {
 	int status = 0;
 
@@ -121,17 +120,29 @@ static void land(struct verbs_conn *conn, struct snti_xfer *xfer, const char *by
 
 /* ---- frames ------------------------------------------------------------- */
 
-static int on_eager(struct verbs_conn *conn, const struct verbs_frame *frame, const char *bytes, size_t size)
+/* Of a message that fits into a frame: its receive is not here yet, or not one for it. */
+VERBS_SELDOM int on_odd(struct verbs_conn *conn, uint64_t lane, uint64_t fingerprint, const char *bytes, size_t size)
 {
-	struct snti_xfer *xfer = find_posted(conn, frame->lane);
+	struct snti_xfer *xfer = find_posted(conn, lane);
+	struct verbs_frame frame = { .type = VERBS_EAGER, .lane = lane, .fingerprint = fingerprint, .size = size, .number = VERBS_NONE };
 
-	if (frame->size != size || size > conn->eager)
-		return verbs_nonsense(conn, "a message of another size than it says");
+	if (size > conn->eager)
+		return verbs_nonsense(conn, "a message that is too large for a frame");
 	if (!xfer)
-		return keep(conn, frame, bytes);
+		return keep(conn, &frame, bytes);
 	cell_is_free(conn, size);
-	if (!disagrees(conn, frame, xfer))
-		land(conn, xfer, bytes);
+	disagree(conn, &frame, xfer);
+	return 0;
+}
+
+VERBS_ALWAYS int on_eager(struct verbs_conn *conn, uint64_t lane, uint64_t fingerprint, const char *bytes, size_t size)
+{
+	struct snti_xfer *xfer = find_posted(conn, lane);
+
+	if (size > conn->eager || !xfer || !snti_fits(xfer, size) || xfer->fingerprint != fingerprint)
+		return on_odd(conn, lane, fingerprint, bytes, size);
+	cell_is_free(conn, size);
+	land(conn, xfer, bytes);
 	return 0;
 }
 
@@ -182,20 +193,13 @@ static int on_broken(struct verbs_conn *conn, const struct verbs_frame *frame)
 	return SNT_EMISMATCH;
 }
 
-static int on_credit(struct verbs_conn *conn, const struct verbs_frame *frame)
-{
-	conn->window += frame->window;
-	conn->smalls += frame->smalls;
-	conn->bigs += frame->bigs;
-	if (conn->window > conn->theirs.window || conn->smalls > conn->theirs.smalls || conn->bigs > conn->theirs.bigs)
-		return verbs_nonsense(conn, "more credit than it has");
-	return 0;
-}
-
 static int dispatch(struct verbs_conn *conn, const struct verbs_frame *frame, const char *body, size_t size)
 {
 	switch (frame->type) {
-	case VERBS_EAGER: return on_eager(conn, frame, body, size);
+	case VERBS_EAGER:
+		if (frame->size != size)
+			return verbs_nonsense(conn, "a message of another size than it says");
+		return on_eager(conn, frame->lane, frame->fingerprint, body, size);
 	case VERBS_ANNOUNCE: return on_announce(conn, frame);
 	case VERBS_REJECT: return on_reject(conn, frame);
 	case VERBS_REFUSE: return on_refuse(conn, frame);
@@ -206,17 +210,20 @@ static int dispatch(struct verbs_conn *conn, const struct verbs_frame *frame, co
 }
 
 /* What every frame tells: 1, if that is all that it is good for. One that is to fail only waits until the peer has been told why. */
-static inline int on_any(struct verbs_conn *conn, const struct verbs_frame *frame)
+VERBS_ALWAYS int on_any(struct verbs_conn *conn, unsigned window, unsigned smalls, unsigned bigs)
 {
 	conn->frames_seen++;
-	if (++conn->owed_window >= VERBS_WINDOW / 2)
+	if (++conn->owed_window >= VERBS_WINDOW / 2 || !snti_list_empty(&conn->queue))
 		verbs_wants_output(conn);
-	if (on_credit(conn, frame))
-		return 1;
-	if (!snti_list_empty(&conn->queue))
-		verbs_wants_output(conn);
-	if (conn->dying)
-		return 1;
+	if ((conn->window += window) > conn->theirs.window || (conn->smalls += smalls) > conn->theirs.smalls ||
+	    (conn->bigs += bigs) > conn->theirs.bigs)
+		return verbs_nonsense(conn, "more credit than it has");
+	return conn->dying;
+}
+
+/* ... but a short one. */
+static int on_slots(struct verbs_conn *conn, const struct verbs_frame *frame)
+{
 	if (frame->requests != conn->requests_known)
 		verbs_mark_known(conn, frame->requests);
 	if (frame->taken)
@@ -224,37 +231,38 @@ static inline int on_any(struct verbs_conn *conn, const struct verbs_frame *fram
 	return conn->base.status < 0;
 }
 
-/* How long it is; 0: too short. What a short one leaves out is what it would not tell. */
-static size_t read_frame(const struct verbs_conn *conn, struct verbs_frame *frame, const char *bytes, size_t size)
-{
-	if (size < VERBS_SHORT_BYTES)
-		return 0;
-	memcpy(frame, bytes, VERBS_SHORT_BYTES);
-	if (frame->type == VERBS_EAGER && frame->flags & VERBS_SHORT) {
-		verbs_frame_swap(frame);
-		frame->size = size - VERBS_SHORT_BYTES;
-		frame->number = VERBS_NONE;
-		frame->taken = 0;
-		frame->requests = conn->requests_known;
-		return VERBS_SHORT_BYTES;
-	}
-	if (size < sizeof(*frame))
-		return 0;
-	memcpy(&frame->size, bytes + VERBS_SHORT_BYTES, sizeof(*frame) - VERBS_SHORT_BYTES);
-	verbs_frame_swap(frame);
-	return sizeof(*frame);
-}
-
-int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
+VERBS_SELDOM int on_long(struct verbs_conn *conn, const char *bytes, size_t size)
 {
 	struct verbs_frame frame;
-	size_t head = conn->phase < VERBS_READYING ? 0 : read_frame(conn, &frame, bytes, size);
 
-	if (!head)
+	if (size < sizeof(frame) || conn->phase < VERBS_READYING)
 		return verbs_nonsense(conn, "a frame that is too short or too early");
-	if (on_any(conn, &frame))
+	memcpy(&frame, bytes, sizeof(frame));
+	verbs_frame_swap(&frame);
+	if (on_any(conn, frame.window, frame.smalls, frame.bigs) || on_slots(conn, &frame))
 		return conn->base.status;
-	return dispatch(conn, &frame, bytes + head, size - head);
+	return dispatch(conn, &frame, bytes + sizeof(frame), size - sizeof(frame));
+}
+
+static inline uint64_t word_at(const char *bytes, size_t at)
+{
+	uint64_t word;
+
+	memcpy(&word, bytes + at, sizeof(word));
+	return le64toh(word);
+}
+
+/* Nearly all are small messages with nothing to say about slots, and read as the words that their headers are. */
+int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
+{
+	uint64_t first = size < VERBS_SHORT_BYTES || conn->phase < VERBS_READYING ? 0 : word_at(bytes, 0);
+
+	if ((first & (0xff | VERBS_SHORT << 8)) != (VERBS_EAGER | VERBS_SHORT << 8))
+		return on_long(conn, bytes, size);
+	if (on_any(conn, first >> 16 & 0xffff, first >> 32 & 0xffff, (unsigned)(first >> 48)))
+		return conn->base.status;
+	return on_eager(conn, word_at(bytes, offsetof(struct verbs_frame, lane)), word_at(bytes, offsetof(struct verbs_frame, fingerprint)),
+			bytes + VERBS_SHORT_BYTES, size - VERBS_SHORT_BYTES);
 }
 
 /* The immediate says which slot was written; only now is it read, once, and has to say the same. Nobody writes there again
@@ -274,7 +282,9 @@ int verbs_on_slot(struct verbs_conn *conn, uint32_t immediate)
 	verbs_request_swap(&message.request);
 	if (message.frame.type != VERBS_REQUEST || message.request.immediate != immediate)
 		return verbs_nonsense(conn, "a request that is not in its slot");
-	return on_any(conn, &message.frame) ? conn->base.status : verbs_on_request(conn, &message);
+	if (on_any(conn, message.frame.window, message.frame.smalls, message.frame.bigs) || on_slots(conn, &message.frame))
+		return conn->base.status;
+	return verbs_on_request(conn, &message);
 }
 
 /* ---- receives ----------------------------------------------------------- */

@@ -18,20 +18,6 @@
 
 /* ---- numbers to links --------------------------------------------------- */
 
-static struct verbs_peer *place_of(struct verbs_peer *peers, unsigned space, uint32_t number)
-{
-	unsigned at = number * 0x9E3779B1u & (space - 1);
-
-	while (peers[at].link && peers[at].number != number)
-		at = (at + 1) & (space - 1);
-	return &peers[at];
-}
-
-struct verbs_link *verbs_link_find(struct verbs_port *port, uint32_t number)
-{
-	return port->peer_space ? place_of(port->peers, port->peer_space, number)->link : NULL;
-}
-
 static int grow_peers(struct verbs_port *port)
 {
 	unsigned space = port->peer_space ? 2 * port->peer_space : 64;
@@ -41,7 +27,7 @@ static int grow_peers(struct verbs_port *port)
 		return snti_fail(SNT_ENOMEM, "verbs: no memory for %u queue pairs", space);
 	for (unsigned i = 0; i < port->peer_space; i++)
 		if (port->peers[i].link)
-			*place_of(peers, space, port->peers[i].number) = port->peers[i];
+			*verbs_peer_place(peers, space, port->peers[i].number) = port->peers[i];
 	free(port->peers);
 	port->peers = peers;
 	port->peer_space = space;
@@ -54,7 +40,7 @@ static int enter(struct verbs_link *link, uint32_t number)
 
 	if (2 * (port->peer_count + 1) > port->peer_space && grow_peers(port))
 		return SNT_ENOMEM;
-	*place_of(port->peers, port->peer_space, number) = (struct verbs_peer){ number, link };
+	*verbs_peer_place(port->peers, port->peer_space, number) = (struct verbs_peer){ number, link };
 	port->peer_count++;
 	return 0;
 }
@@ -62,7 +48,7 @@ static int enter(struct verbs_link *link, uint32_t number)
 /* Entries behind the gap move up, so that no search stops short. */
 static void leave(struct verbs_port *port, uint32_t number)
 {
-	struct verbs_peer *gap = place_of(port->peers, port->peer_space, number);
+	struct verbs_peer *gap = verbs_peer_place(port->peers, port->peer_space, number);
 	unsigned at = (unsigned)(gap - port->peers);
 
 	if (!gap->link)
@@ -73,7 +59,7 @@ static void leave(struct verbs_port *port, uint32_t number)
 		struct verbs_peer moved = port->peers[at];
 
 		port->peers[at].link = NULL;
-		*place_of(port->peers, port->peer_space, moved.number) = moved;
+		*verbs_peer_place(port->peers, port->peer_space, moved.number) = moved;
 	}
 }
 
@@ -327,25 +313,6 @@ unsigned verbs_link_outstanding(const struct verbs_link *link)
 
 /* ---- posting ------------------------------------------------------------ */
 
-struct verbs_work *verbs_work_take(struct verbs_link *link, unsigned qp)
-{
-	struct verbs_port *port = link->port;
-	struct verbs_work *work;
-
-	if (!port->idle_works || link->out[qp] == (qp ? VERBS_DATA_SENDS : VERBS_FRAME_SENDS))
-		return NULL;
-	work = &port->works[port->idle_work];
-	port->idle_work = work->next;
-	port->idle_works--;
-	link->out[qp]++;
-	work->link = link;
-	work->qp = (uint16_t)qp;
-	work->buffer = work->job = -1;
-	work->last = 0;
-	work->bytes = 0;
-	return work;
-}
-
 /* Its generation moves on, so that a completion that comes too late is nobody's. */
 void verbs_work_give(struct verbs_port *port, struct verbs_work *work)
 {
@@ -358,7 +325,6 @@ void verbs_work_give(struct verbs_port *port, struct verbs_work *work)
 	work->generation = (work->generation + 1) & 0x7fffffff;
 	work->next = port->idle_work;
 	port->idle_work = (uint32_t)(work - port->works);
-	port->idle_works++;
 }
 
 int verbs_place_post(struct verbs_conn *conn, unsigned qp)
@@ -368,18 +334,10 @@ int verbs_place_post(struct verbs_conn *conn, unsigned qp)
 	return ibv_post_recv(conn->rails->data[qp], &wr, &bad) ? SNT_EDEVICE : 0;
 }
 
-int verbs_post(struct verbs_work *work, struct ibv_send_wr *wr)
+int verbs_not_posted(struct verbs_work *work, int error)
 {
-	struct verbs_link *link = work->link;
-	struct ibv_qp *qp = work->qp ? link->data[work->qp - 1] : link->frames;
-	struct ibv_send_wr *bad;
-	int error;
+	const struct verbs_link *link = work->link;
 
-	wr->wr_id = (uint64_t)work->generation << 32 | (uint64_t)(work - link->port->works);
-	wr->send_flags |= IBV_SEND_SIGNALED;
-	error = ibv_post_send(qp, wr, &bad);
-	if (!error)
-		return 0;
 	verbs_work_give(link->port, work);
 	return snti_fail(SNT_EDEVICE, "verbs: %s takes no work for rank %d: %s", link->port->device.name,
 			 link->conn ? link->conn->base.peer : -1, strerror(error));

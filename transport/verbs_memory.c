@@ -168,7 +168,7 @@ void verbs_slab_post(struct verbs_port *port)
 		uint64_t buffer = port->used[i];
 
 		sge[i] = (struct ibv_sge){ .addr = (uintptr_t)verbs_slab_buffer(port, buffer), .length = (uint32_t)port->stride,
-			.lkey = port->slabs[buffer / VERBS_SLAB].mr->lkey };
+			.lkey = port->slabs[buffer / VERBS_SLAB_NUMBERS].mr->lkey };
 		wr[i] = (struct ibv_recv_wr){ .wr_id = VERBS_RECEIVED | buffer, .next = i + 1 < count ? &wr[i + 1] : NULL,
 			.sg_list = &sge[i], .num_sge = 1 };
 	}
@@ -200,14 +200,14 @@ static int grow_queue(struct verbs_port *port)
 int verbs_slab_add(struct verbs_port *port)
 {
 	struct verbs_slab *slabs;
-	uint64_t first = (uint64_t)port->slab_count * VERBS_SLAB;
+	uint64_t first = (uint64_t)port->slab_count * VERBS_SLAB_NUMBERS;
 	int status;
 
 	if (port->idle_slabs) {
 		port->idle_slabs--;
 		return 0;
 	}
-	if (first + VERBS_SLAB > port->srq_most)
+	if ((port->slab_count + 1) * VERBS_SLAB > port->srq_most)
 		return snti_fail(SNT_ELIMIT, "verbs: the shared receive queue of %s holds %u buffers, enough for %u connections",
 				 port->device.name, port->srq_most, port->slab_count);
 	slabs = realloc(port->slabs, (port->slab_count + 1) * sizeof(*slabs));

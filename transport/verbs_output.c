@@ -28,43 +28,32 @@ int verbs_control(struct verbs_conn *conn, const struct verbs_message *message)
 	return 0;
 }
 
-static void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
+VERBS_ALWAYS void give_credit(struct verbs_conn *conn, struct verbs_frame *frame)
 {
 	frame->window = (uint16_t)conn->owed_window;
 	frame->smalls = (uint16_t)conn->owed_smalls;
 	frame->bigs = (uint16_t)conn->owed_bigs;
 	conn->owed_window = conn->owed_smalls = conn->owed_bigs = 0;
+	if (frame->flags & VERBS_SHORT)
+		return;
 	frame->taken = conn->taken;
 	frame->requests = conn->requests_told = conn->requests_seen;
 }
 
-/* How much of it has to be said. A small message's size is that of what comes, and mostly no slot has anything new. */
-static size_t shorten(const struct verbs_conn *conn, struct verbs_frame *frame)
-{
-	if (frame->type != VERBS_EAGER || conn->taken || conn->requests_told != conn->requests_seen)
-		return sizeof(*frame);
-	frame->flags |= VERBS_SHORT;
-	return VERBS_SHORT_BYTES;
-}
-
 /* Where the bytes are taken from: at once by the device, or from a buffer until it is done. */
-static void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_sge *sge, struct ibv_send_wr *wr, int in_line)
+VERBS_ALWAYS void gather(struct verbs_port *port, struct verbs_work *work, struct ibv_sge *sge, struct ibv_send_wr *wr, size_t head)
 {
 	char *buffer;
 
-	if (in_line) {
-		wr->send_flags = IBV_SEND_INLINE;
-		return;
-	}
 	work->buffer = port->frame_stack[--port->idle_frames];
 	buffer = port->frame_memory + (size_t)work->buffer * port->stride;
-	/* All of the header, as that is known when this is compiled: the body comes over what is not said. */
-	memcpy(buffer, (const void *)(uintptr_t)sge[0].addr, sizeof(struct verbs_frame));
+	memcpy(buffer, (const void *)(uintptr_t)sge[0].addr, head);
 	if (wr->num_sge > 1)
-		memcpy(buffer + sge[0].length, (const void *)(uintptr_t)sge[1].addr, sge[1].length);
-	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = sge[0].length + (wr->num_sge > 1 ? sge[1].length : 0),
+		memcpy(buffer + head, (const void *)(uintptr_t)sge[1].addr, sge[1].length);
+	sge[0] = (struct ibv_sge){ .addr = (uintptr_t)buffer, .length = (uint32_t)head + (wr->num_sge > 1 ? sge[1].length : 0),
 		.lkey = port->frame_mr->lkey };
 	wr->num_sge = 1;
+	wr->send_flags = 0;
 }
 
 /* At its slot in the peer's memory. One packet, so that it is there when its immediate is, on whatever route. */
@@ -80,32 +69,37 @@ static void aim(const struct verbs_conn *conn, struct ibv_send_wr *wr, const str
 }
 
 /* 1: it is on its way; 0: not now; negative: the conn failed. */
-static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
+VERBS_ALWAYS int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
 {
 	struct verbs_port *port = verbs_port_of(conn);
-	size_t head = shorten(conn, frame);
-	int in_line = head + size <= conn->rails->inline_size, status;
-	struct ibv_sge sge[2] = { { .addr = (uintptr_t)frame, .length = (uint32_t)head },
-		{ .addr = (uintptr_t)body, .length = (uint32_t)size } };
+	struct verbs_link *rails = conn->rails;
+	size_t head = frame->flags & VERBS_SHORT ? VERBS_SHORT_BYTES : sizeof(*frame);
+	int in_line = head + size <= rails->inline_size, status;
+	struct ibv_sge sge[2];
 	struct ibv_send_wr wr;          /* large, and little of it is looked at */
 	struct verbs_work *work;
 
 	if (conn->window <= (frame->type == VERBS_CREDIT ? 0 : VERBS_RESERVE) || (!in_line && !port->idle_frames))
 		return 0;
-	work = verbs_work_take(conn->rails, 0);
+	work = verbs_work_take(rails, 0);
 	if (!work)
 		return 0;
 	give_credit(conn, frame);
 	verbs_frame_swap(frame);
+	sge[0].addr = (uintptr_t)frame;
+	sge[0].length = (uint32_t)head;
+	sge[1].addr = (uintptr_t)body;
+	sge[1].length = (uint32_t)size;
 	wr.next = NULL;
 	wr.sg_list = sge;
 	wr.num_sge = size ? 2 : 1;
 	wr.opcode = IBV_WR_SEND;
-	wr.send_flags = 0;
+	wr.send_flags = IBV_SEND_INLINE;
 	if (frame->type == VERBS_REQUEST)
 		aim(conn, &wr, body);
-	gather(port, work, sge, &wr, in_line);
-	status = verbs_post(work, &wr);
+	if (!in_line)
+		gather(port, work, sge, &wr, head);
+	status = verbs_post(rails->frames, work, &wr);
 	if (status) {
 		verbs_fail(conn, status);
 		return status;
@@ -115,6 +109,12 @@ static int post(struct verbs_conn *conn, struct verbs_frame *frame, const void *
 	return 1;
 }
 
+static int post_long(struct verbs_conn *conn, struct verbs_frame *frame, const void *body, size_t size)
+{
+	frame->flags &= (uint8_t)~VERBS_SHORT;
+	return post(conn, frame, body, size);
+}
+
 static int post_control(struct verbs_conn *conn)
 {
 	struct verbs_message message = conn->control[conn->control_head % VERBS_CONTROL];
@@ -122,25 +122,33 @@ static int post_control(struct verbs_conn *conn)
 	int posted;
 
 	verbs_request_swap(&message.request);
-	posted = post(conn, &message.frame, &message.request, size);
+	posted = post_long(conn, &message.frame, &message.request, size);
 	conn->control_head += posted > 0;
 	return posted;
 }
 
-static int post_eager(struct verbs_conn *conn, const struct snti_xfer *xfer)
+/* A short one says nothing about slots, which mostly have nothing new, and its size is that of what comes. */
+VERBS_ALWAYS int post_eager(struct verbs_conn *conn, const struct snti_xfer *xfer)
 {
-	struct verbs_frame frame = { .type = VERBS_EAGER, .lane = xfer->lane, .fingerprint = xfer->fingerprint, .size = xfer->size,
-		.number = VERBS_NONE };
+	struct verbs_frame frame;
 
-	return post(conn, &frame, xfer->data, xfer->size);
+	frame.type = VERBS_EAGER;
+	frame.flags = VERBS_SHORT;
+	frame.lane = xfer->lane;
+	frame.fingerprint = xfer->fingerprint;
+	if (!conn->taken && conn->requests_told == conn->requests_seen)
+		return post(conn, &frame, xfer->data, xfer->size);
+	frame.size = xfer->size;
+	frame.number = VERBS_NONE;
+	return post_long(conn, &frame, xfer->data, xfer->size);
 }
 
 /* An eager send is done when the device or a buffer has its bytes. */
-static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
+static __attribute__((noinline)) int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
 	struct verbs_frame frame = { .type = VERBS_ANNOUNCE, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
 		.size = xfer->size, .number = xfer->number };
-	int eager = xfer->number == VERBS_NONE, posted = eager ? post_eager(conn, xfer) : post(conn, &frame, NULL, 0);
+	int eager = xfer->number == VERBS_NONE, posted = eager ? post_eager(conn, xfer) : post_long(conn, &frame, NULL, 0);
 
 	if (posted <= 0)
 		return posted;
@@ -152,12 +160,6 @@ static int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 		snti_list_append(&conn->announced, &xfer->link);
 	}
 	return 1;
-}
-
-/* Returning credit one by one would double the frames; the peer can go on without. */
-int verbs_owes_much(const struct verbs_conn *conn)
-{
-	return conn->owed_window >= VERBS_WINDOW / 2 || conn->owed_smalls >= VERBS_SMALLS / 4 || conn->owed_bigs >= VERBS_BIGS / 4;
 }
 
 static int post_next(struct verbs_conn *conn)
@@ -175,7 +177,7 @@ static int post_next(struct verbs_conn *conn)
 		if (posted)
 			return posted;
 	}
-	return verbs_owes_much(conn) ? post(conn, &credit, NULL, 0) : 0;
+	return verbs_owes_much(conn) ? post_long(conn, &credit, NULL, 0) : 0;
 }
 
 static int post_frames(struct verbs_conn *conn)
@@ -229,35 +231,8 @@ static int goes_eagerly(struct verbs_conn *conn, size_t size)
 	return 1;
 }
 
-int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
+static int enqueue(struct verbs_conn *conn, struct snti_xfer *xfer, int eager)
 {
-	struct verbs_conn *conn = (struct verbs_conn *)base;
-
-	if (base->status == SNT_BUSY)
-		return SNTI_AGAIN;
-	if (conn->over && !base->status)
-		verbs_fail(conn, snti_fail(SNT_EPEER, "verbs: rank %d has hung up", base->peer));
-	if (base->status)
-		return base->status;
-	if (conn->dying)
-		return SNTI_AGAIN;
-
-	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit = is_gpu ? verbs_gpu_check(conn, xfer) : 0, eager;
-
-	if (unfit)
-		return unfit;
-	eager = !is_gpu && goes_eagerly(conn, xfer->size);
-	/* Most small messages: nothing waits before it, and it is gone before it is anybody's. */
-	if (eager && snti_list_empty(&conn->pending)) {
-		int posted = post_eager(conn, xfer);
-
-		if (posted > 0)
-			xfer->status = 0;
-		if (posted)
-			return posted > 0 ? 0 : posted;
-	}
-	if (!eager && conn->announcing == VERBS_ANNOUNCED)
-		return SNTI_AGAIN;
 	verbs_take(conn, xfer, &conn->queue);
 	if (!eager) {
 		xfer->number = conn->next_number++;
@@ -267,6 +242,44 @@ int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
 	}
 	verbs_kick(conn);
 	return 0;
+}
+
+static __attribute__((noinline)) int send_later(struct verbs_conn *conn, struct snti_xfer *xfer)
+{
+	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit, eager;
+
+	if (conn->base.status == SNT_BUSY)
+		return SNTI_AGAIN;
+	if (conn->over && !conn->base.status)
+		verbs_fail(conn, snti_fail(SNT_EPEER, "verbs: rank %d has hung up", conn->base.peer));
+	if (conn->base.status)
+		return conn->base.status;
+	if (conn->dying)
+		return SNTI_AGAIN;
+	unfit = is_gpu ? verbs_gpu_check(conn, xfer) : 0;
+	if (unfit)
+		return unfit;
+	eager = !is_gpu && goes_eagerly(conn, xfer->size);
+	if (!eager && conn->announcing == VERBS_ANNOUNCED)
+		return SNTI_AGAIN;
+	return enqueue(conn, xfer, eager);
+}
+
+int verbs_send(struct snti_conn *base, struct snti_xfer *xfer)
+{
+	struct verbs_conn *conn = (struct verbs_conn *)base;
+	int posted;
+
+	if (base->status | conn->over | conn->dying || !snti_list_empty(&conn->pending) || (xfer->memory && xfer->memory->is_gpu) ||
+	    !goes_eagerly(conn, xfer->size))
+		return send_later(conn, xfer);
+	/* Most small messages: nothing is wrong, nothing waits before it, and it is gone before it is anybody's. */
+	posted = post_eager(conn, xfer);
+	if (posted > 0)
+		xfer->status = 0;
+	else if (!posted)
+		enqueue(conn, xfer, 1);
+	return posted < 0 ? posted : 0;
 }
 
 int verbs_flush(struct snti_conn *base)

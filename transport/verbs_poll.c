@@ -25,7 +25,7 @@ static void broke(struct verbs_link *link, const struct ibv_wc *wc)
 }
 
 /* Sent into the buffer; or a request that was written, whose immediate took the buffer. */
-static void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const struct ibv_wc *wc)
+VERBS_ALWAYS void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const struct ibv_wc *wc)
 {
 	if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
 		verbs_on_slot(conn, ntohl(wc->imm_data));
@@ -33,7 +33,7 @@ static void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const 
 		verbs_input(conn, verbs_slab_buffer(port, wc->wr_id & ~VERBS_RECEIVED), wc->byte_len);
 }
 
-static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
+VERBS_ALWAYS void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
 	uint64_t buffer = wc->wr_id & ~VERBS_RECEIVED;
@@ -47,7 +47,7 @@ static void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
 		verbs_slab_post(port);
 }
 
-static void on_place(struct verbs_port *port, const struct ibv_wc *wc)
+VERBS_SELDOM void on_place(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
 
@@ -57,7 +57,7 @@ static void on_place(struct verbs_port *port, const struct ibv_wc *wc)
 		verbs_on_immediate(link->conn, ntohl(wc->imm_data));
 }
 
-static void on_work(struct verbs_port *port, const struct ibv_wc *wc)
+static __attribute__((noinline)) void on_work(struct verbs_port *port, const struct ibv_wc *wc)
 {
 	uint32_t index = (uint32_t)wc->wr_id;
 	struct verbs_work *work = &port->works[index % VERBS_WORKS], done = *work;
@@ -74,30 +74,41 @@ static void on_work(struct verbs_port *port, const struct ibv_wc *wc)
 		verbs_written(done.link->conn, &done);
 }
 
-int verbs_harvest(struct verbs_port *port)
+VERBS_ALWAYS int take(struct verbs_port *port, const struct ibv_wc *wc, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (wc[i].wr_id == VERBS_NONE)
+			on_place(port, &wc[i]);
+		else if (wc[i].wr_id & VERBS_RECEIVED)
+			on_frame(port, &wc[i]);
+		else
+			on_work(port, &wc[i]);
+	}
+	if (count < 0 && !port->failed)
+		port->failed = snti_fail(SNT_EDEVICE, "verbs: the completion queue of %s cannot be read", port->device.name);
+	return count < 0 ? 0 : count;
+}
+
+VERBS_ALWAYS int harvest(struct verbs_port *port)
 {
 	struct ibv_wc wc[VERBS_BATCH];
 	int did = 0, got = VERBS_BATCH;
 
 	for (int batch = 0; batch < BATCHES && got == VERBS_BATCH; batch++) {
 		got = ibv_poll_cq(port->cq, VERBS_BATCH, wc);
-		if (got < 0 && !port->failed)
-			port->failed = snti_fail(SNT_EDEVICE, "verbs: the completion queue of %s cannot be read", port->device.name);
-		for (int i = 0; i < got; i++) {
-			if (wc[i].wr_id == VERBS_NONE)
-				on_place(port, &wc[i]);
-			else if (wc[i].wr_id & VERBS_RECEIVED)
-				on_frame(port, &wc[i]);
-			else
-				on_work(port, &wc[i]);
-		}
-		did += got > 0 ? got : 0;
+		if (got)
+			did += take(port, wc, got);
 	}
 	port->drained = got < VERBS_BATCH;
 	/* One or so can wait until there is nothing else to do; credit is only given back after this. */
 	if (port->used_count && (!did || port->used_count > port->slab_count))
 		verbs_slab_post(port);
 	return did;
+}
+
+int verbs_harvest(struct verbs_port *port)
+{
+	return harvest(port);
 }
 
 /* ---- events ------------------------------------------------------------- */
@@ -288,26 +299,42 @@ static int kick_pending(struct verbs_port *port)
 	return did;
 }
 
+/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing. */
+static inline int is_unused(const struct verbs_port *port)
+{
+	return snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && !port->hurry && port->turn % UNUSED_EVERY;
+}
+
+/* All but the completions: mostly there is nothing of it. */
+static inline int has_more(const struct verbs_port *port)
+{
+	return port->hurry || port->failed || port->setting_up || port->loop || port->turn % ASIDE_EVERY == 0 ||
+		!snti_list_empty(&port->pending) || !snti_list_empty(&port->lingering);
+}
+
+VERBS_SELDOM int poll_more(struct verbs_port *port, int did)
+{
+	did += verbs_loop_poll(port);
+	did += kick_pending(port);
+	sweep_lingering(port);
+	if (port->hurry || port->setting_up || port->turn % ASIDE_EVERY == 0)
+		did += look_aside(port);
+	if (!port->failed)
+		return did;
+	fail_all(port, port->failed);
+	return port->failed;
+}
+
 int verbs_poll(struct snti_port *base)
 {
 	struct verbs_port *port = (struct verbs_port *)base;
-	int did, more = 0;
+	int did;
 
-	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing. */
 	port->turn++;
-	if (!port->hurry && snti_list_empty(&port->conns) && snti_list_empty(&port->lingering) && port->turn % UNUSED_EVERY)
+	if (is_unused(port))
 		return port->failed;
-	did = verbs_harvest(port);
-	did += verbs_loop_poll(port);
-	did += kick_pending(port);
-	if (!snti_list_empty(&port->lingering))
-		sweep_lingering(port);
-	if (port->hurry || port->setting_up || port->turn % ASIDE_EVERY == 0)
-		more = look_aside(port);
-	if (!port->failed)
-		return did + more;
-	fail_all(port, port->failed);
-	return port->failed;
+	did = harvest(port);
+	return has_more(port) ? poll_more(port, did) : did;
 }
 
 int verbs_arm(struct snti_port *base)

@@ -262,7 +262,7 @@ static int post_part(struct verbs_conn *conn, unsigned qp, struct verbs_part *pa
 	work->job = (int16_t)(job - conn->jobs);
 	work->bytes = size;
 	work->last = (uint16_t)last;
-	status = verbs_post(work, &wr);
+	status = verbs_post(conn->rails->data[qp], work, &wr);
 	if (status) {
 		verbs_fail(conn, status);
 		return status;

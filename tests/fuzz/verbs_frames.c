@@ -155,6 +155,15 @@ static void step(struct script *script, struct verbs_conn *conn, struct snti_xfe
 	check(conn, xfers);
 }
 
+static unsigned idle_works(const struct verbs_port *port)
+{
+	unsigned count = 0;
+
+	for (uint32_t i = port->idle_work; i < VERBS_WORKS; i = port->works[i].next)
+		count++;
+	return count;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct script script = { data, size };
@@ -176,7 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	while (!snti_list_empty(&port->lingering))
 		poll_both();
-	if (port->sending.idle != port->sending.count || port->landing.idle != port->landing.count || port->idle_works != VERBS_WORKS ||
+	if (port->sending.idle != port->sending.count || port->landing.idle != port->landing.count || idle_works(port) != VERBS_WORKS ||
 	    port->room + port->reserved + VERBS_WORKS != port->cq_size || port->setting_up || !snti_list_empty(&port->conns))
 		abort();
 	return 0;
