@@ -129,6 +129,12 @@ static inline int is_left_out(const struct snti_run *run)
 	return run->leaving_out && place < 64 && run->leaving_out >> place & 1;
 }
 
+/* It left in good order before: the transport had nothing to say. */
+static int has_left(const struct snti_act *act)
+{
+	return snti_fail(SNT_EPEER, "rank %u has closed the connection", act->peer);
+}
+
 static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t end)
 {
 	const struct snti_act *act = &run->acts[run->started];
@@ -141,8 +147,8 @@ static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t
 		xfer->status = (int)(xfer->answered = 0);
 	else
 		status = start_act(run, job, act, xfer);
-	if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
-		return snti_fail(status, "rank %u has closed the connection", act->peer);
+	if (status == SNT_EPEER)
+		return has_left(act);
 	run->started += !status;
 	return status;
 }
@@ -172,10 +178,29 @@ static int poll_round(struct snti_run *run, const struct snti_job *job)
 	return 0;
 }
 
+/* A plan of one step, as a message is: there are no rounds to look for. */
+static inline int poll_step(struct snti_run *run, const struct snti_job *job)
+{
+	int status;
+
+	if (!run->started) {
+		status = start_act(run, job, run->acts, run->xfers);
+		if (status)
+			return status == SNTI_AGAIN ? SNT_BUSY : status == SNT_EPEER ? has_left(run->acts) : status;
+		run->started = 1;
+	}
+	status = run->xfers->status;
+	if (!status)
+		run->first = 1;
+	return status;
+}
+
 int snti_run_poll(struct snti_run *run, const struct snti_job *job)
 {
 	int status = 0;
 
+	if (run->act_count == 1 && !run->acts->joint)
+		return poll_step(run, job);
 	while (!status && run->first < run->act_count)
 		status = poll_round(run, job);
 	return status;

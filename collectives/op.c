@@ -352,7 +352,7 @@ static int is_logical(enum snt_fold fold)
 }
 
 /* What is left to do with the result: the division of an average; the 0 or 1 of a logical fold that had nothing to fold. */
-static void complete_result(struct snt_op *op)
+static __attribute__((noinline)) void complete_result(struct snt_op *op)
 {
 	const struct snt_call *call = &op->call;
 	int folds = call->collective == SNT_ALLREDUCE || call->collective == SNT_REDUCE ||
@@ -369,7 +369,7 @@ static void complete_result(struct snt_op *op)
 		snti_fold_function(call->type, SNT_LOR)(call->out, call->out, call->out, count);
 }
 
-static void finish(struct snt_op *op)
+static inline void finish(struct snt_op *op)
 {
 	if (op->call.fold == SNT_AVERAGE || is_logical(op->call.fold))
 		complete_result(op);
@@ -406,13 +406,8 @@ static inline int move_single(struct snt_op *op, int *moved)
 	return 0;
 }
 
-/* Moves @op once; 0 also while it is busy, see op->status. */
-int snti_op_move(struct snt_op *op, int *moved)
+static __attribute__((noinline)) int move_slices(struct snt_op *op, int *moved)
 {
-	if (!op->history && waits_its_turn(op))
-		return 0;
-	if (op->slices == 1)
-		return move_single(op, moved);
 	for (uint32_t i = 0; i < op->window; i++) {
 		struct snti_run *run = &op->runs[i];
 		int status = run->lane ? snti_run_poll(run, &op->job) : SNT_BUSY;
@@ -433,6 +428,14 @@ int snti_op_move(struct snt_op *op, int *moved)
 	if (!op->active)
 		finish(op);
 	return 0;
+}
+
+/* Moves @op once; 0 also while it is busy, see op->status. */
+int snti_op_move(struct snt_op *op, int *moved)
+{
+	if (!op->history && waits_its_turn(op))
+		return 0;
+	return op->slices == 1 ? move_single(op, moved) : move_slices(op, moved);
 }
 
 /* As long as something moves, within reason: who computes calls seldom, and one message can take many moves. */

@@ -77,7 +77,7 @@ int snti_team_fail(struct snt_team *team, int status)
 	return status;
 }
 
-int snti_team_poll(struct snt_team *team)
+static inline int poll_ports(const struct snt_team *team)
 {
 	int moved = 0;
 
@@ -90,6 +90,11 @@ int snti_team_poll(struct snt_team *team)
 		moved += status;
 	}
 	return moved;
+}
+
+int snti_team_poll(struct snt_team *team)
+{
+	return poll_ports(team);
 }
 
 /* The running list in the order of starting, so that messages on one lane are offered in order. */
@@ -115,7 +120,7 @@ int snti_team_move(struct snt_team *team, int *moved)
 
 	if (team->status)
 		return team->status;
-	status = snti_team_poll(team);
+	status = poll_ports(team);
 	if (status < 0)
 		return snti_team_fail(team, status);
 	*moved = status > 0;
