@@ -46,9 +46,10 @@
 #define VERBS_NONE UINT64_MAX
 #define VERBS_RECEIVED (UINT64_C(1) << 63)      /* in a wr_id: a receive buffer's number, or VERBS_NONE for an immediate */
 
-/* Of functions that every small message goes through, and of what only few do: neither costs the other anything. */
+/* Of functions that every small message goes through, and of what only few do: the one costs the other nothing. */
 #define VERBS_ALWAYS static inline __attribute__((always_inline))
-#define VERBS_SELDOM static __attribute__((noinline, cold))
+#define VERBS_INLINE inline __attribute__((always_inline))      /* within its file, and a function for others */
+#define VERBS_SELDOM static __attribute__((noinline))
 
 /* ---- libibverbs, loaded when first used --------------------------------- */
 
@@ -508,6 +509,7 @@ void verbs_slots_drop_all(struct verbs_conn *conn);
 
 /* verbs_input.c: frames */
 int  verbs_recv(struct snti_conn *conn, struct snti_xfer *xfer);
+int  verbs_completions(struct verbs_port *port, struct ibv_wc *wc, int count);  /* those in @wc, and others after them; how many */
 int  verbs_input(struct verbs_conn *conn, const char *bytes, size_t size);
 int  verbs_on_slot(struct verbs_conn *conn, uint32_t immediate);        /* a request was written */
 

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* verbs_input.c - frames that arrive: checked, matched with receives, kept while there is none. */
+/* verbs_input.c - what has arrived or was sent: frames are checked, matched with receives, kept while there is none. */
 #include "transport/verbs.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include "base/log.h"
+
+#define BATCHES 8                 /* completions must not keep output waiting */
 
 static struct snti_xfer *find_posted(struct verbs_conn *conn, uint64_t lane)
 {
@@ -253,7 +256,7 @@ static inline uint64_t word_at(const char *bytes, size_t at)
 }
 
 /* Nearly all are small messages with nothing to say about slots, and read as the words that their headers are. */
-int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
+VERBS_INLINE int verbs_input(struct verbs_conn *conn, const char *bytes, size_t size)
 {
 	uint64_t first = size < VERBS_SHORT_BYTES || conn->phase < VERBS_READYING ? 0 : word_at(bytes, 0);
 
@@ -336,4 +339,93 @@ int verbs_recv(struct snti_conn *base, struct snti_xfer *xfer)
 			verbs_kick(conn);
 	}
 	return 0;
+}
+
+/* ---- completions -------------------------------------------------------- */
+
+static void broke(struct verbs_link *link, const struct ibv_wc *wc)
+{
+	if (link && link->conn && link->conn->base.status >= 0)
+		verbs_fail(link->conn, verbs_link_error(link, wc));
+}
+
+/* Sent into the buffer; or a request that was written, whose immediate took the buffer. */
+VERBS_ALWAYS void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const struct ibv_wc *wc)
+{
+	if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
+		verbs_on_slot(conn, ntohl(wc->imm_data));
+	else
+		verbs_input(conn, verbs_slab_buffer(port, wc->wr_id & ~VERBS_RECEIVED), wc->byte_len);
+}
+
+VERBS_ALWAYS void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
+{
+	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
+	uint64_t buffer = wc->wr_id & ~VERBS_RECEIVED;
+
+	if (wc->status != IBV_WC_SUCCESS)
+		broke(link, wc);
+	else if (link && link->conn && link->conn->base.status >= 0)
+		on_frame_of(port, link->conn, wc);
+	port->used[port->used_count++] = buffer;
+	if (port->used_count == VERBS_BATCH)
+		verbs_slab_post(port);
+}
+
+VERBS_SELDOM void on_place(struct verbs_port *port, const struct ibv_wc *wc)
+{
+	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
+
+	if (wc->status != IBV_WC_SUCCESS)
+		broke(link, wc);
+	else if (link && link->conn && link->conn->base.status >= 0)
+		verbs_on_immediate(link->conn, ntohl(wc->imm_data));
+}
+
+VERBS_SELDOM void on_work(struct verbs_port *port, const struct ibv_wc *wc)
+{
+	uint32_t index = (uint32_t)wc->wr_id;
+	struct verbs_work *work = &port->works[index % VERBS_WORKS], done = *work;
+
+	/* Of a queue pair that is gone. */
+	if (index >= VERBS_WORKS || !done.link || done.generation != wc->wr_id >> 32)
+		return;
+	verbs_work_give(port, work);
+	if (wc->status != IBV_WC_SUCCESS)
+		broke(done.link, wc);
+	else if (done.link->conn && done.link->conn->base.status >= 0 && !done.qp)
+		done.link->conn->frames_acked++;
+	else if (done.link->conn && done.link->conn->base.status >= 0)
+		verbs_written(done.link->conn, &done);
+}
+
+static void take(struct verbs_port *port, const struct ibv_wc *wc, int count)
+{
+	for (int i = 0; i < count; i++) {
+		if (wc[i].wr_id == VERBS_NONE)
+			on_place(port, &wc[i]);
+		else if (wc[i].wr_id & VERBS_RECEIVED)
+			on_frame(port, &wc[i]);
+		else
+			on_work(port, &wc[i]);
+	}
+}
+
+int verbs_completions(struct verbs_port *port, struct ibv_wc *wc, int count)
+{
+	int did = 0, batch = 0;
+
+	for (; count > 0; count = ibv_poll_cq(port->cq, VERBS_BATCH, wc)) {
+		take(port, wc, count);
+		did += count;
+		if (count < VERBS_BATCH || ++batch == BATCHES)
+			break;
+	}
+	port->drained = count < VERBS_BATCH;
+	if (count < 0 && !port->failed)
+		port->failed = snti_fail(SNT_EDEVICE, "verbs: the completion queue of %s cannot be read", port->device.name);
+	/* One or so can wait until there is nothing else to do; credit is only given back after this. */
+	if (port->used_count > port->slab_count)
+		verbs_slab_post(port);
+	return did;
 }

@@ -144,7 +144,7 @@ VERBS_ALWAYS int post_eager(struct verbs_conn *conn, const struct snti_xfer *xfe
 }
 
 /* An eager send is done when the device or a buffer has its bytes. */
-static __attribute__((noinline)) int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
+VERBS_SELDOM int post_send(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
 	struct verbs_frame frame = { .type = VERBS_ANNOUNCE, .lane = xfer->lane, .fingerprint = xfer->fingerprint,
 		.size = xfer->size, .number = xfer->number };
@@ -244,7 +244,7 @@ static int enqueue(struct verbs_conn *conn, struct snti_xfer *xfer, int eager)
 	return 0;
 }
 
-static __attribute__((noinline)) int send_later(struct verbs_conn *conn, struct snti_xfer *xfer)
+VERBS_SELDOM int send_later(struct verbs_conn *conn, struct snti_xfer *xfer)
 {
 	int is_gpu = xfer->memory && xfer->memory->is_gpu, unfit, eager;
 

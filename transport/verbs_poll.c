@@ -3,7 +3,6 @@
 #include "transport/verbs.h"
 #include "transport/verbs_cm.h"
 
-#include <arpa/inet.h>
 #include <poll.h>
 #include <sys/epoll.h>
 
@@ -14,94 +13,18 @@
 #define ASIDE_EVERY 256           /* polls between two looks at what needs a system call: a multiple of the other */
 #define DOWN_MS 5000              /* a port that is down longer has failed */
 #define UNUSED_EVERY 16
-#define BATCHES 8                 /* completions must not keep output waiting */
 
 /* ---- completions -------------------------------------------------------- */
-
-static void broke(struct verbs_link *link, const struct ibv_wc *wc)
-{
-	if (link && link->conn && link->conn->base.status >= 0)
-		verbs_fail(link->conn, verbs_link_error(link, wc));
-}
-
-/* Sent into the buffer; or a request that was written, whose immediate took the buffer. */
-VERBS_ALWAYS void on_frame_of(struct verbs_port *port, struct verbs_conn *conn, const struct ibv_wc *wc)
-{
-	if (wc->opcode == IBV_WC_RECV_RDMA_WITH_IMM)
-		verbs_on_slot(conn, ntohl(wc->imm_data));
-	else
-		verbs_input(conn, verbs_slab_buffer(port, wc->wr_id & ~VERBS_RECEIVED), wc->byte_len);
-}
-
-VERBS_ALWAYS void on_frame(struct verbs_port *port, const struct ibv_wc *wc)
-{
-	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
-	uint64_t buffer = wc->wr_id & ~VERBS_RECEIVED;
-
-	if (wc->status != IBV_WC_SUCCESS)
-		broke(link, wc);
-	else if (link && link->conn && link->conn->base.status >= 0)
-		on_frame_of(port, link->conn, wc);
-	port->used[port->used_count++] = buffer;
-	if (port->used_count == VERBS_BATCH)
-		verbs_slab_post(port);
-}
-
-VERBS_SELDOM void on_place(struct verbs_port *port, const struct ibv_wc *wc)
-{
-	struct verbs_link *link = verbs_link_find(port, wc->qp_num);
-
-	if (wc->status != IBV_WC_SUCCESS)
-		broke(link, wc);
-	else if (link && link->conn && link->conn->base.status >= 0)
-		verbs_on_immediate(link->conn, ntohl(wc->imm_data));
-}
-
-static __attribute__((noinline)) void on_work(struct verbs_port *port, const struct ibv_wc *wc)
-{
-	uint32_t index = (uint32_t)wc->wr_id;
-	struct verbs_work *work = &port->works[index % VERBS_WORKS], done = *work;
-
-	/* Of a queue pair that is gone. */
-	if (index >= VERBS_WORKS || !done.link || done.generation != wc->wr_id >> 32)
-		return;
-	verbs_work_give(port, work);
-	if (wc->status != IBV_WC_SUCCESS)
-		broke(done.link, wc);
-	else if (done.link->conn && done.link->conn->base.status >= 0 && !done.qp)
-		done.link->conn->frames_acked++;
-	else if (done.link->conn && done.link->conn->base.status >= 0)
-		verbs_written(done.link->conn, &done);
-}
-
-VERBS_ALWAYS int take(struct verbs_port *port, const struct ibv_wc *wc, int count)
-{
-	for (int i = 0; i < count; i++) {
-		if (wc[i].wr_id == VERBS_NONE)
-			on_place(port, &wc[i]);
-		else if (wc[i].wr_id & VERBS_RECEIVED)
-			on_frame(port, &wc[i]);
-		else
-			on_work(port, &wc[i]);
-	}
-	if (count < 0 && !port->failed)
-		port->failed = snti_fail(SNT_EDEVICE, "verbs: the completion queue of %s cannot be read", port->device.name);
-	return count < 0 ? 0 : count;
-}
 
 VERBS_ALWAYS int harvest(struct verbs_port *port)
 {
 	struct ibv_wc wc[VERBS_BATCH];
-	int did = 0, got = VERBS_BATCH;
+	int did = ibv_poll_cq(port->cq, VERBS_BATCH, wc);
 
-	for (int batch = 0; batch < BATCHES && got == VERBS_BATCH; batch++) {
-		got = ibv_poll_cq(port->cq, VERBS_BATCH, wc);
-		if (got)
-			did += take(port, wc, got);
-	}
-	port->drained = got < VERBS_BATCH;
-	/* One or so can wait until there is nothing else to do; credit is only given back after this. */
-	if (port->used_count && (!did || port->used_count > port->slab_count))
+	port->drained = 1;
+	if (did)
+		did = verbs_completions(port, wc, did);
+	else if (port->used_count)
 		verbs_slab_post(port);
 	return did;
 }
