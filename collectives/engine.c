@@ -195,13 +195,16 @@ static inline int poll_step(struct snti_run *run, const struct snti_job *job)
 	return status;
 }
 
-int snti_run_poll(struct snti_run *run, const struct snti_job *job)
+static __attribute__((noinline)) int poll_rounds(struct snti_run *run, const struct snti_job *job)
 {
 	int status = 0;
 
-	if (run->act_count == 1 && !run->acts->joint)
-		return poll_step(run, job);
 	while (!status && run->first < run->act_count)
 		status = poll_round(run, job);
 	return status;
+}
+
+int snti_run_poll(struct snti_run *run, const struct snti_job *job)
+{
+	return run->act_count == 1 && !run->acts->joint ? poll_step(run, job) : poll_rounds(run, job);
 }

@@ -325,27 +325,6 @@ static void refresh(struct snt_op *op)
 		resolve_whole(op);
 }
 
-int snti_op_start(struct snt_op *op)
-{
-	struct snt_team *team = op->team;
-	int moved = 0, status;
-
-	if (op->status == SNT_BUSY)
-		return snti_fail(SNT_EINVAL, "the operation is running already");
-	if (team->status)
-		return SNT_EBROKEN;
-	refresh(op);
-	take_lane(op);
-	op->status = SNT_BUSY;
-	op->active = op->window;
-	op->next_slice = 0;
-	for (uint32_t i = 0; i < op->window; i++)
-		begin_slice(op, &op->runs[i]);
-	snti_list_append(&team->running, &op->running);
-	status = snti_op_move(op, &moved);
-	return status ? snti_team_fail(team, status) : 0;
-}
-
 static int is_logical(enum snt_fold fold)
 {
 	return fold == SNT_LAND || fold == SNT_LOR || fold == SNT_LXOR;
@@ -430,12 +409,38 @@ static __attribute__((noinline)) int move_slices(struct snt_op *op, int *moved)
 	return 0;
 }
 
+static inline int move(struct snt_op *op, int *moved)
+{
+	if (!op->history && op->team->running.next != &op->running && waits_its_turn(op))
+		return 0;
+	return op->slices == 1 ? move_single(op, moved) : move_slices(op, moved);
+}
+
 /* Moves @op once; 0 also while it is busy, see op->status. */
 int snti_op_move(struct snt_op *op, int *moved)
 {
-	if (!op->history && waits_its_turn(op))
-		return 0;
-	return op->slices == 1 ? move_single(op, moved) : move_slices(op, moved);
+	return move(op, moved);
+}
+
+int snti_op_start(struct snt_op *op)
+{
+	struct snt_team *team = op->team;
+	int moved = 0, status;
+
+	if (op->status == SNT_BUSY)
+		return snti_fail(SNT_EINVAL, "the operation is running already");
+	if (team->status)
+		return SNT_EBROKEN;
+	refresh(op);
+	take_lane(op);
+	op->status = SNT_BUSY;
+	op->active = op->window;
+	op->next_slice = 0;
+	for (uint32_t i = 0; i < op->window; i++)
+		begin_slice(op, &op->runs[i]);
+	snti_list_append(&team->running, &op->running);
+	status = move(op, &moved);
+	return status ? snti_team_fail(team, status) : 0;
 }
 
 /* As long as something moves, within reason: who computes calls seldom, and one message can take many moves. */

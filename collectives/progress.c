@@ -114,7 +114,7 @@ static int move_all(struct snt_team *team, int *moved)
 	return 0;
 }
 
-int snti_team_move(struct snt_team *team, int *moved)
+static inline int move(struct snt_team *team, int *moved)
 {
 	int status;
 
@@ -125,6 +125,11 @@ int snti_team_move(struct snt_team *team, int *moved)
 		return snti_team_fail(team, status);
 	*moved = status > 0;
 	return move_all(team, moved);
+}
+
+int snti_team_move(struct snt_team *team, int *moved)
+{
+	return move(team, moved);
 }
 
 int snti_team_hear(struct snt_team *team)
@@ -231,17 +236,10 @@ static void yield(struct snt_team *team, uint64_t *now)
 		team->crowded--;
 }
 
-/* Nothing moved: spin a little, then yield, then sleep. */
-static int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
+static __attribute__((noinline)) int lose_patience(struct snt_team *team, const struct snt_op *op, struct patience *p)
 {
-	uint64_t spin_us = team->crowded ? 0 : team->spin_us, now;
+	uint64_t spin_us = team->crowded ? 0 : team->spin_us, now = snti_now_ns();
 
-	if (spin_us) {
-		snti_cpu_relax();
-		if (++p->polls % POLLS_PER_LOOK)
-			return 0;
-	}
-	now = snti_now_ns();
 	if (!p->moved_ns)
 		p->moved_ns = now;
 	if ((now - p->moved_ns) / 1000 < spin_us)
@@ -255,6 +253,17 @@ static int be_patient(struct snt_team *team, const struct snt_op *op, struct pat
 		now = snti_now_ns();
 	}
 	return look_around(team, op, p, now);
+}
+
+/* Nothing moved: spin a little, then yield, then sleep. */
+static inline int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
+{
+	if (team->spin_us && !team->crowded) {
+		snti_cpu_relax();
+		if (++p->polls % POLLS_PER_LOOK)
+			return 0;
+	}
+	return lose_patience(team, op, p);
 }
 
 static int is_flushed(const struct snt_team *team)
@@ -273,7 +282,7 @@ int snti_team_wait(struct snt_team *team, struct snt_op *op)
 	while (!status) {
 		if (op ? op->status != SNT_BUSY : is_flushed(team))
 			return op ? op->status : 0;
-		status = snti_team_move(team, &moved);
+		status = move(team, &moved);
 		if (!status && moved)
 			p = (struct patience){ 0 };
 		else if (!status)
