@@ -15,20 +15,20 @@ void snti_run_begin(struct snti_run *run, uint64_t lane)
 	run->answered = run->leaving_out = 0;
 }
 
-void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
+uint32_t snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
 {
 	struct snti_act *send = &acts[0], *recv = &acts[1], *merge = &acts[2];
 
 	if (count != 3 || send->op != SNTI_STEP_SEND || recv->op != SNTI_STEP_RECV || merge->op != SNTI_STEP_MERGE ||
 	    send->peer != recv->peer || send->memory || send->from != merge->to || recv->to != merge->from ||
 	    send->size != recv->size || send->size != merge->size || !conns[send->peer]->ops->folds_behind)
-		return;
+		return count;
 	send->spare = recv->spare = recv->to;
 	recv->op = SNTI_STEP_FOLD;
 	recv->left = merge->left;
 	recv->to = merge->to;
 	recv->from = merge->to;
-	merge->size = 0;
+	return 2;
 }
 
 static void merge(const struct snti_act *act, const struct snti_job *job)
@@ -95,15 +95,6 @@ static int start_act(const struct snti_run *run, const struct snti_job *job, con
 	return 0;
 }
 
-static uint32_t round_end(const struct snti_run *run)
-{
-	uint32_t to = run->first;
-
-	while (to < run->act_count && run->acts[to].round == run->acts[run->first].round)
-		to++;
-	return to;
-}
-
 /* A transfer that failed behind one that still waits is news too. */
 static int find_failure(const struct snti_run *run)
 {
@@ -113,20 +104,18 @@ static int find_failure(const struct snti_run *run)
 	return SNT_BUSY;
 }
 
-/* The answer to the message that is finished next has come with it. */
-static void note_answer(struct snti_run *run, uint32_t end)
+/* The answer to this message has come with it. */
+static inline void note_answer(struct snti_run *run, const struct snti_act *act, const struct snti_xfer *xfer)
 {
-	const struct snti_act *act = &run->acts[run->finished];
-
-	if (act->answer && act->op == SNTI_STEP_SEND && run->xfers[run->finished - run->first].answered)
-		run->answered |= (uint64_t)1 << (act->answer - 1 - end);
+	if (act->answer && act->op == SNTI_STEP_SEND && xfer->answered)
+		run->answered |= (uint64_t)1 << (act->answer - 1 - act->end);
 }
 
 static inline int is_left_out(const struct snti_run *run)
 {
 	uint32_t place = run->started - run->first;
 
-	return run->leaving_out && place < 64 && run->leaving_out >> place & 1;
+	return place < 64 && run->leaving_out >> place & 1;
 }
 
 /* It left in good order before: the transport had nothing to say. */
@@ -135,50 +124,74 @@ static int has_left(const struct snti_act *act)
 	return snti_fail(SNT_EPEER, "rank %u has closed the connection", act->peer);
 }
 
-static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t end)
+static inline int start_next(struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+			     struct snti_xfer *xfer)
 {
-	const struct snti_act *act = &run->acts[run->started];
-	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
 	int status = 0;
 
-	if (act->joint > 1 || (act->joint && act->answer))
-		return snti_joint_poll(run, job, end);
-	if (is_left_out(run))
+	if (act->joins)
+		return snti_joint_poll(run, job, act->end);
+	if (__builtin_expect(run->leaving_out, 0) && is_left_out(run))
 		xfer->status = (int)(xfer->answered = 0);
 	else
 		status = start_act(run, job, act, xfer);
 	if (status == SNT_EPEER)
 		return has_left(act);
-	run->started += !status;
+	if (!status)
+		run->started++;
 	return status;
 }
 
-static int poll_round(struct snti_run *run, const struct snti_job *job)
+static inline int start_round(struct snti_run *run, const struct snti_job *job)
 {
-	uint32_t to;
-	int status;
+	const struct snti_act *act = &run->acts[run->started];
+	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
+	int status = 0;
 
-	if (run->end == run->first)
-		run->end = round_end(run);
-	to = run->end;
-	while (run->started < to) {
-		status = start_next(run, job, to);
-		if (status)
-			return status == SNTI_AGAIN || status == SNT_BUSY ? find_failure(run) : status;
+	while (run->started < run->end && !status)
+		status = start_next(run, job, act++, xfer++);
+	return status;
+}
+
+static inline int finish_round(struct snti_run *run)
+{
+	const struct snti_act *act = &run->acts[run->finished];
+	const struct snti_xfer *xfer = &run->xfers[run->finished - run->first];
+
+	for (; run->finished < run->end; run->finished++) {
+		if (xfer->status)
+			return xfer->status;
+		note_answer(run, act++, xfer++);
 	}
-	for (; run->finished < to; run->finished++) {
-		status = run->xfers[run->finished - run->first].status;
-		if (status)
-			return status == SNT_BUSY ? find_failure(run) : status;
-		note_answer(run, to);
-	}
-	run->leaving_out = run->answered;
-	run->answered = 0;
-	run->first = to;
 	return 0;
 }
 
-/* A plan of one step, as a message is: there are no rounds to look for. */
+static inline int poll_round(struct snti_run *run, const struct snti_job *job)
+{
+	int status;
+
+	if (run->end == run->first)
+		run->end = run->acts[run->first].end;
+	status = start_round(run, job);
+	status = status ? status : finish_round(run);
+	if (status)
+		return status == SNTI_AGAIN || status == SNT_BUSY ? find_failure(run) : status;
+	run->leaving_out = run->answered;
+	run->answered = 0;
+	run->first = run->end;
+	return 0;
+}
+
+static __attribute__((noinline)) int poll_rounds(struct snti_run *run, const struct snti_job *job)
+{
+	int status = 0;
+
+	while (!status && run->first < run->act_count)
+		status = poll_round(run, job);
+	return status;
+}
+
+/* A plan of one step, as a message is: there are no rounds to go through. */
 static inline int poll_step(struct snti_run *run, const struct snti_job *job)
 {
 	int status;
@@ -195,16 +208,7 @@ static inline int poll_step(struct snti_run *run, const struct snti_job *job)
 	return status;
 }
 
-static __attribute__((noinline)) int poll_rounds(struct snti_run *run, const struct snti_job *job)
-{
-	int status = 0;
-
-	while (!status && run->first < run->act_count)
-		status = poll_round(run, job);
-	return status;
-}
-
 int snti_run_poll(struct snti_run *run, const struct snti_job *job)
 {
-	return run->act_count == 1 && !run->acts->joint ? poll_step(run, job) : poll_rounds(run, job);
+	return run->act_count == 1 && !run->acts->joins ? poll_step(run, job) : poll_rounds(run, job);
 }

@@ -12,6 +12,7 @@
 
 /* Looking at the clock and the control channel costs more than a poll. */
 #define POLLS_PER_LOOK 64
+#define POLLS_PER_MOVE 8                /* of ports that bring nothing; a divisor of the one above */
 #define LOOK_EVERY_NS 1000000ull
 #define REPORT_AFTER_NS 100000000ull
 #define SLEEP_MOST_MS 10
@@ -81,9 +82,8 @@ static inline int poll_ports(const struct snt_team *team)
 {
 	int moved = 0;
 
-	for (uint32_t i = 0; i < team->preferred_count; i++) {
-		struct snti_port *port = team->ports[team->preferred[i]];
-		int status = port ? port->ops->poll(port) : 0;
+	for (uint32_t i = 0; i < team->open_count; i++) {
+		int status = team->open[i]->ops->poll(team->open[i]);
 
 		if (status < 0)
 			return status;
@@ -114,7 +114,9 @@ static int move_all(struct snt_team *team, int *moved)
 	return 0;
 }
 
-static inline int move(struct snt_team *team, int *moved)
+/* Where nothing has come, operations are asked if they are @due: what else they wait for, room to send for instance, can
+ * wait for that. */
+static inline int move(struct snt_team *team, int *moved, int due)
 {
 	int status;
 
@@ -124,12 +126,12 @@ static inline int move(struct snt_team *team, int *moved)
 	if (status < 0)
 		return snti_team_fail(team, status);
 	*moved = status > 0;
-	return move_all(team, moved);
+	return *moved || due ? move_all(team, moved) : 0;
 }
 
 int snti_team_move(struct snt_team *team, int *moved)
 {
-	return move(team, moved);
+	return move(team, moved, 1);
 }
 
 int snti_team_hear(struct snt_team *team)
@@ -200,14 +202,10 @@ int snti_team_arm(struct snt_team *team, struct pollfd *fds)
 {
 	int count = 0;
 
-	for (uint32_t i = 0; i < team->preferred_count; i++) {
-		struct snti_port *port = team->ports[team->preferred[i]];
-
-		if (!port)
-			continue;
-		if (port->ops->arm(port))
+	for (uint32_t i = 0; i < team->open_count; i++) {
+		if (team->open[i]->ops->arm(team->open[i]))
 			return 0;
-		fds[count++] = (struct pollfd){ .fd = port->wake_fd, .events = POLLIN };
+		fds[count++] = (struct pollfd){ .fd = team->open[i]->wake_fd, .events = POLLIN };
 	}
 	fds[count++] = (struct pollfd){ .fd = snti_exchange_fd(team->exchange), .events = POLLIN };
 	return count;
@@ -236,6 +234,7 @@ static void yield(struct snt_team *team, uint64_t *now)
 		team->crowded--;
 }
 
+/* Not just a little: yield, then sleep. */
 static __attribute__((noinline)) int lose_patience(struct snt_team *team, const struct snt_op *op, struct patience *p)
 {
 	uint64_t spin_us = team->crowded ? 0 : team->spin_us, now = snti_now_ns();
@@ -255,14 +254,11 @@ static __attribute__((noinline)) int lose_patience(struct snt_team *team, const 
 	return look_around(team, op, p, now);
 }
 
-/* Nothing moved: spin a little, then yield, then sleep. */
+/* Nothing moved: spin a little first. */
 static inline int be_patient(struct snt_team *team, const struct snt_op *op, struct patience *p)
 {
-	if (team->spin_us && !team->crowded) {
-		snti_cpu_relax();
-		if (++p->polls % POLLS_PER_LOOK)
-			return 0;
-	}
+	if (team->spin_us && !team->crowded && ++p->polls % POLLS_PER_LOOK)
+		return 0;
 	return lose_patience(team, op, p);
 }
 
@@ -277,12 +273,14 @@ static int is_flushed(const struct snt_team *team)
 int snti_team_wait(struct snt_team *team, struct snt_op *op)
 {
 	struct patience p = { 0 };
-	int moved, status = team->status;
+	int moved = 0, status = team->status;
 
 	while (!status) {
 		if (op ? op->status != SNT_BUSY : is_flushed(team))
 			return op ? op->status : 0;
-		status = move(team, &moved);
+		if (!moved)
+			snti_cpu_relax();       /* also before the first look: see shm_has_cell() */
+		status = move(team, &moved, p.polls % POLLS_PER_MOVE == 0);
 		if (!status && moved)
 			p = (struct patience){ 0 };
 		else if (!status)
