@@ -18,6 +18,9 @@
 #define UCX_SLOTS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
 #define UCX_SMALL 160             /* bytes of a message that are copied behind their head */
 #define UCX_PACKED 8000           /* bytes of a message that UCX copies behind its head, into one of its buffers */
+#define UCX_PACK_MOST 8           /* small messages in one active message */
+#define UCX_PACK_SMALL 1024       /* bytes of a message that may wait for others to leave with */
+#define UCX_PACKS 8               /* on their way; while all are, messages leave one by one */
 #define UCX_CHUNK 256
 #define UCX_BUCKETS 64
 #define UCX_NONE UINT32_MAX
@@ -40,13 +43,29 @@ struct ucx_functions {
 };
 extern struct ucx_functions ucx;
 
-enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT };
+enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT, UCX_PACK };
 
 /* Goes with every active message: as its header, or in front of data that is short. Not of messages: greet and matched carry bytes and messages of credit
- * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. */
+ * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. A pack's are its first
+ * message's, and behind it are parts. */
 struct ucx_head {
 	uint64_t token, lane, fingerprint;
 	uint32_t number, type;
+};
+
+/* A charged message in a pack: this, where it has others its lane and fingerprint, its bytes, and as many more as the next
+ * part needs to begin where one may. The first that do not say it have the pack's. */
+struct ucx_part { uint32_t size, has_others; };
+struct ucx_others { uint64_t lane, fingerprint; };
+
+static inline size_t ucx_part_room(size_t size)
+{
+	return (size + sizeof(uint64_t) - 1) & ~(sizeof(uint64_t) - 1);
+}
+
+struct ucx_pack {
+	struct ucx_head head;
+	char parts[UCX_PACKED];
 };
 
 /* What UCX reads until the request of a send is done: the head, and then how the data follows it. */
@@ -90,6 +109,8 @@ struct ucx_port {
 	size_t setting_up;              /* conns that are BUSY */
 	size_t ailing;                  /* conns that have something to be seen to after progress */
 	struct snti_link conns, lingers;
+	struct snti_link holders;       /* conns with a pack that has not left */
+	int has_heard;                  /* a message since the last poll */
 	struct ucx_wire **tokens;       /* by the low 16 bits of the token */
 	size_t token_count;
 };
@@ -120,6 +141,9 @@ struct ucx_wire {
 	uint32_t free_count;
 	uint16_t free[UCX_SLOTS];
 	struct ucx_slot slots[UCX_SLOTS];
+	unsigned idle_count;
+	struct ucx_pack *idle[UCX_PACKS];
+	struct ucx_pack packs[UCX_PACKS];
 };
 
 /* In UCX's request, where it leaves room for us. */
@@ -127,6 +151,7 @@ struct ucx_request {
 	struct ucx_wire *wire;
 	struct snti_xfer *xfer;         /* NULL: nobody waits for it */
 	struct ucx_slot *slot;
+	struct ucx_pack *pack;          /* instead of a slot: xfer is the first of several that follow each other in the conn's sending */
 	int verdict;                    /* what the peer has said of it before UCX was done */
 };
 
@@ -161,6 +186,12 @@ struct ucx_conn {
 	size_t announcing;
 	size_t owed_bytes, owed_messages;
 	size_t eager;
+	struct ucx_pack *pack;          /* being filled; NULL: none is */
+	uint32_t streak_end, answers;   /* a send belongs to the same streak before so many polls and with as many answers heard */
+	size_t pack_used;
+	uint32_t pack_count, is_fresh;  /* is_fresh: no poll has been since its last message */
+	struct ucx_others pack_others;  /* its last message's */
+	struct snti_link holder, held;
 
 	char *memory;                   /* entries, chunks */
 	struct ucx_entry *entries;
@@ -225,6 +256,23 @@ int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t
 void ucx_start_flush(struct ucx_wire *wire);
 /* What a request of @conn that ended with @status means for its xfer. */
 int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status);
+
+/* A call takes longer than the few words that most small messages are. */
+static inline void ucx_copy_small(char *to, const void *from, size_t size)
+{
+	if (size == sizeof(uint64_t))
+		__builtin_memcpy(to, from, sizeof(uint64_t));
+	else
+		__builtin_memcpy(to, from, size);
+}
+
+/* ucx_pack.c */
+int ucx_hold(struct ucx_conn *conn, struct snti_xfer *xfer);   /* whether it waits for others; there is credit for it */
+void ucx_stay_in_streak(struct ucx_conn *conn);
+void ucx_ship(struct ucx_conn *conn);                   /* its pack leaves, if it can */
+void ucx_drop_pack(struct ucx_conn *conn, int status);
+int ucx_ship_all(struct ucx_port *port, int hurries);   /* those that nothing was added to; how many there were */
+void ucx_heard(void);
 
 /* ucx_recv.c */
 int ucx_recv(struct snti_conn *conn, struct snti_xfer *xfer);

@@ -152,6 +152,7 @@ static void on_message(struct ucx_conn *conn, struct arrival *arrival)
 		on_bye(conn, head);
 		return;
 	}
+	ucx_port_of(conn)->has_heard = 1;
 	xfer = find_posted(conn, head->lane);
 	if (!xfer) {
 		keep(conn, arrival, ucx_bucket(conn->unmatched, head->lane));
@@ -218,7 +219,7 @@ static void catch_up(struct ucx_conn *conn, struct ucx_entry *entry)
 }
 
 /* UCX keeps no promise about the order of active messages: long ones may go over several lanes. */
-static void in_order(struct ucx_conn *conn, struct arrival *arrival)
+static inline __attribute__((always_inline)) void in_order(struct ucx_conn *conn, struct arrival *arrival)
 {
 	uint32_t ahead = arrival->head->number - conn->expected;
 	struct ucx_entry *entry;
@@ -237,6 +238,53 @@ static void in_order(struct ucx_conn *conn, struct arrival *arrival)
 		conn->expected++;
 		catch_up(conn, entry);
 	}
+}
+
+/* How many of @left bytes it takes; 0: more than there are. */
+static inline size_t read_part(struct arrival *one, struct ucx_head *head, char *at, size_t left)
+{
+	struct ucx_part part;
+	struct ucx_others others;
+	size_t used = sizeof part;
+
+	if (left < used)
+		return 0;
+	__builtin_memcpy(&part, at, sizeof part);
+	if (part.has_others) {
+		if (left < used + sizeof others)
+			return 0;
+		__builtin_memcpy(&others, at + used, sizeof others);
+		used += sizeof others;
+		head->lane = others.lane;
+		head->fingerprint = others.fingerprint;
+	}
+	one->data = at + used;
+	one->size = part.size;
+	used += ucx_part_room(part.size);
+	return used <= left ? used : 0;
+}
+
+/* Each of them as if it had come by itself. */
+static __attribute__((noinline)) void take_apart(struct ucx_conn *conn, const struct arrival *pack)
+{
+	struct ucx_head head = *pack->head;
+	char *at = pack->data;
+	size_t left = pack->is_descriptor ? 0 : pack->size;
+
+	head.type = UCX_CHARGED;
+	do {
+		struct arrival one = { .head = &head };
+		size_t used = read_part(&one, &head, at, left);
+
+		if (!used) {
+			ucx_nonsense(conn, "a pack of messages that is cut");
+			return;
+		}
+		in_order(conn, &one);
+		head.number++;
+		at += used;
+		left -= used;
+	} while (left && conn->base.status >= 0 && !conn->dying);
 }
 
 /* ---- about messages ------------------------------------------------------- */
@@ -271,7 +319,7 @@ static struct snti_xfer *find_sending(struct ucx_conn *conn, uint32_t number)
 	snti_list_each(link, &conn->sending) {
 		struct snti_xfer *xfer = snti_container(link, struct snti_xfer, link);
 
-		if (((struct ucx_request *)xfer->private)->slot->head.number == number)
+		if ((uint32_t)xfer->number == number)
 			return xfer;
 	}
 	return NULL;
@@ -306,6 +354,7 @@ static void dispatch(struct ucx_conn *conn, struct arrival *arrival)
 	case UCX_CHARGED:
 	case UCX_ANNOUNCED:
 	case UCX_BYE: in_order(conn, arrival); break;
+	case UCX_PACK: take_apart(conn, arrival); break;
 	case UCX_MATCHED: on_matched(conn, arrival->head); break;
 	case UCX_REJECT: on_reject(conn, arrival->head); break;
 	default: ucx_nonsense(conn, "a message of no known type");
