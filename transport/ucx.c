@@ -123,11 +123,24 @@ static int housekeeping(struct ucx_port *port, int idle)
 	return did;
 }
 
+/* What is not so at most polls. */
 static __attribute__((noinline)) int see_to(struct ucx_port *port, int did)
 {
-	int more = housekeeping(port, !did);
+	int more = 0;
 
+	if (port->holding)
+		did += ucx_ship_all(port, 0);
+	if (port->setting_up || port->ailing || port->armed || port->turn % CONTROL_EVERY == 0 || snti_list_empty(&port->conns))
+		more = housekeeping(port, !did);
 	return more < 0 ? more : did + more;
+}
+
+/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
+static __attribute__((noinline)) int poll_unused(struct ucx_port *port)
+{
+	if (snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
+		return 0;
+	return see_to(port, (int)ucx.worker_progress(port->worker.handle));
 }
 
 static int ucx_poll(struct snti_port *base)
@@ -135,17 +148,12 @@ static int ucx_poll(struct snti_port *base)
 	struct ucx_port *port = (struct ucx_port *)base;
 	int did;
 
-	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
-	if (snti_list_empty(&port->conns) && snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
-		return 0;
+	if (snti_list_empty(&port->conns))
+		return poll_unused(port);
 	did = (int)ucx.worker_progress(port->worker.handle);
-	if (port->has_heard) {
-		port->has_heard = 0;
-		ucx_heard();
-	}
-	if (!snti_list_empty(&port->holders))
-		did += ucx_ship_all(port, 0);
-	if (port->setting_up || port->ailing || port->armed || ++port->turn % CONTROL_EVERY == 0 || snti_list_empty(&port->conns))
+	if (did && port->has_heard)
+		ucx_heard(port);
+	if (++port->turn % CONTROL_EVERY == 0 || (port->setting_up | port->ailing | port->holding | (unsigned)port->armed))
 		return see_to(port, did);
 	return did;
 }

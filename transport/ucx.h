@@ -103,14 +103,15 @@ struct ucx_port {
 	int local_only;
 	char device[32];                /* "": as UCX chooses */
 	int epoll, timer, armed;
+	int has_heard;                  /* a message since the last poll */
 	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
 	int half_open;                  /* a conn ended while UCX was connecting it */
 	unsigned turn;
 	size_t setting_up;              /* conns that are BUSY */
 	size_t ailing;                  /* conns that have something to be seen to after progress */
+	size_t holding;                 /* conns in holders */
 	struct snti_link conns, lingers;
 	struct snti_link holders;       /* conns with a pack that has not left */
-	int has_heard;                  /* a message since the last poll */
 	struct ucx_wire **tokens;       /* by the low 16 bits of the token */
 	size_t token_count;
 };
@@ -204,6 +205,21 @@ static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 	return (struct ucx_port *)conn->base.port;
 }
 
+static inline void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list)
+{
+	xfer->status = SNT_BUSY;
+	xfer->moved = xfer->acked = 0;
+	snti_list_append(list, &xfer->link);
+	conn->waiting++;
+}
+
+static inline void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status)
+{
+	snti_list_remove(&xfer->link);
+	xfer->status = status;
+	conn->waiting--;
+}
+
 static inline struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane)
 {
 	return &buckets[lane * UINT64_C(0x9E3779B97F4A7C15) >> 58];
@@ -240,8 +256,6 @@ void ucx_control_address(const struct snti_address *address, struct snti_address
 int ucx_conn_init(struct ucx_conn *conn);
 void ucx_fail(struct ucx_conn *conn, int status);
 int ucx_nonsense(struct ucx_conn *conn, const char *what);
-void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
-void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status);
 int ucx_look_after(struct ucx_conn *conn, int idle);    /* outside of progress; whether again at the next poll */
 void ucx_hang_up(struct snti_conn *conn);
 void ucx_linger(struct ucx_port *port, int wait_ms);
@@ -262,7 +276,7 @@ static inline void ucx_copy_small(char *to, const void *from, size_t size)
 {
 	if (size == sizeof(uint64_t))
 		__builtin_memcpy(to, from, sizeof(uint64_t));
-	else
+	else if (size)
 		__builtin_memcpy(to, from, size);
 }
 
@@ -272,7 +286,7 @@ void ucx_stay_in_streak(struct ucx_conn *conn);
 void ucx_ship(struct ucx_conn *conn);                   /* its pack leaves, if it can */
 void ucx_drop_pack(struct ucx_conn *conn, int status);
 int ucx_ship_all(struct ucx_port *port, int hurries);   /* those that nothing was added to; how many there were */
-void ucx_heard(void);
+void ucx_heard(struct ucx_port *port);
 
 /* ucx_recv.c */
 int ucx_recv(struct snti_conn *conn, struct snti_xfer *xfer);

@@ -103,21 +103,6 @@ int ucx_conn_init(struct ucx_conn *conn)
 
 /* ---- xfers ---------------------------------------------------------------- */
 
-void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list)
-{
-	xfer->status = SNT_BUSY;
-	xfer->moved = xfer->acked = 0;
-	snti_list_append(list, &xfer->link);
-	conn->waiting++;
-}
-
-void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status)
-{
-	snti_list_remove(&xfer->link);
-	xfer->status = status;
-	conn->waiting--;
-}
-
 static void finish_posted(struct ucx_conn *conn, int status)
 {
 	for (int i = 0; i < UCX_BUCKETS; i++)

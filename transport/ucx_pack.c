@@ -16,8 +16,9 @@
 static __thread uint32_t answers;
 
 /* A poll of this thread's brought a message, over whatever conn: NCCL has one for each direction. */
-void ucx_heard(void)
+void ucx_heard(struct ucx_port *port)
 {
+	port->has_heard = 0;
 	answers++;
 }
 
@@ -48,6 +49,7 @@ static void begin(struct ucx_conn *conn, const struct snti_xfer *xfer)
 	conn->pack_others = (struct ucx_others){ xfer->lane, xfer->fingerprint };
 	conn->pack_used = conn->pack_count = 0;
 	snti_list_append(&ucx_port_of(conn)->holders, &conn->holder);
+	ucx_port_of(conn)->holding++;
 }
 
 static void add(struct ucx_conn *conn, struct snti_xfer *xfer)
@@ -130,6 +132,7 @@ static struct ucx_pack *take_pack(struct ucx_conn *conn)
 
 	conn->pack = NULL;
 	snti_list_remove(&conn->holder);
+	ucx_port_of(conn)->holding--;
 	return pack;
 }
 

@@ -51,7 +51,7 @@ static void on_sent(void *made, ucs_status_t status, void *user_data)
 
 /* UCX is quick with what lies in one piece, and a receiver with what begins with its head. What UCX would cut, and a
  * rendezvous, has its head as a header, which travels behind the data. */
-static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snti_xfer *xfer)
+static inline __attribute__((always_inline)) void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snti_xfer *xfer)
 {
 	static const ucp_request_param_t eager = HOW(0, UCP_AM_SEND_FLAG_EAGER), any = HOW(0, 0), asked = HOW(0, UCP_AM_SEND_FLAG_RNDV),
 		joined = HOW(UCP_OP_ATTR_FIELD_DATATYPE, UCP_AM_SEND_FLAG_EAGER);
@@ -70,7 +70,7 @@ static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snt
 }
 
 /* 0: done; SNT_BUSY: on_sent will be called; else the conn failed. */
-static int post(struct ucx_conn *conn, struct ucx_slot *slot, struct snti_xfer *xfer)
+static inline __attribute__((always_inline)) int post(struct ucx_conn *conn, struct ucx_slot *slot, struct snti_xfer *xfer)
 {
 	struct ucx_wire *wire = conn->wire;
 	struct ucx_request *request = give(wire, slot, xfer);
