@@ -143,6 +143,12 @@ static __attribute__((noinline)) int poll_unused(struct ucx_port *port)
 	return see_to(port, (int)ucx.worker_progress(port->worker.handle));
 }
 
+static inline void heard(struct ucx_port *port)
+{
+	port->has_heard = 0;
+	ucx_answers++;
+}
+
 static int ucx_poll(struct snti_port *base)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
@@ -152,7 +158,7 @@ static int ucx_poll(struct snti_port *base)
 		return poll_unused(port);
 	did = (int)ucx.worker_progress(port->worker.handle);
 	if (did && port->has_heard)
-		ucx_heard(port);
+		heard(port);
 	if (++port->turn % CONTROL_EVERY == 0 || (port->setting_up | port->ailing | port->holding | (unsigned)port->armed))
 		return see_to(port, did);
 	return did;

@@ -21,6 +21,7 @@
 #define UCX_PACK_MOST 8           /* small messages in one active message */
 #define UCX_PACK_SMALL 1024       /* bytes of a message that may wait for others to leave with */
 #define UCX_PACKS 8               /* on their way; while all are, messages leave one by one */
+#define UCX_STREAK_POLLS 64       /* who polled as often without sending was at something else */
 #define UCX_CHUNK 256
 #define UCX_BUCKETS 64
 #define UCX_NONE UINT32_MAX
@@ -271,6 +272,25 @@ void ucx_start_flush(struct ucx_wire *wire);
 /* What a request of @conn that ended with @status means for its xfer. */
 int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status);
 
+/* Polls of this thread's that brought messages, on whatever conn: NCCL has one for each direction. */
+extern __thread uint32_t ucx_answers;
+
+static inline void ucx_stay_in_streak(struct ucx_conn *conn)
+{
+	conn->streak_end = ucx_port_of(conn)->turn + UCX_STREAK_POLLS;
+}
+
+/* Whether this send follows one that cannot have been answered, and closely. */
+static inline int ucx_is_streaming(struct ucx_conn *conn)
+{
+	uint32_t left = conn->streak_end - ucx_port_of(conn)->turn, answers = ucx_answers;
+	int is_unanswered = conn->answers == answers;
+
+	ucx_stay_in_streak(conn);
+	conn->answers = answers;
+	return is_unanswered && left - 1 < UCX_STREAK_POLLS;
+}
+
 /* A call takes longer than the few words that most small messages are. */
 static inline void ucx_copy_small(char *to, const void *from, size_t size)
 {
@@ -281,12 +301,10 @@ static inline void ucx_copy_small(char *to, const void *from, size_t size)
 }
 
 /* ucx_pack.c */
-int ucx_hold(struct ucx_conn *conn, struct snti_xfer *xfer);   /* whether it waits for others; there is credit for it */
-void ucx_stay_in_streak(struct ucx_conn *conn);
+int ucx_hold(struct ucx_conn *conn, struct snti_xfer *xfer);   /* 0: it is to leave alone. There is credit for it */
 void ucx_ship(struct ucx_conn *conn);                   /* its pack leaves, if it can */
 void ucx_drop_pack(struct ucx_conn *conn, int status);
 int ucx_ship_all(struct ucx_port *port, int hurries);   /* those that nothing was added to; how many there were */
-void ucx_heard(struct ucx_port *port);
 
 /* ucx_recv.c */
 int ucx_recv(struct snti_conn *conn, struct snti_xfer *xfer);

@@ -11,30 +11,8 @@
 #include "transport/ucx.h"
 
 #define PART_MOST (sizeof(struct ucx_part) + sizeof(struct ucx_others) + UCX_PACK_SMALL)
-#define STREAK_POLLS 64           /* who polled as often without sending was at something else */
 
-static __thread uint32_t answers;
-
-/* A poll of this thread's brought a message, over whatever conn: NCCL has one for each direction. */
-void ucx_heard(struct ucx_port *port)
-{
-	port->has_heard = 0;
-	answers++;
-}
-
-void ucx_stay_in_streak(struct ucx_conn *conn)
-{
-	conn->streak_end = ucx_port_of(conn)->turn + STREAK_POLLS;
-}
-
-static int is_streaming(struct ucx_conn *conn)
-{
-	int is_near = conn->streak_end - ucx_port_of(conn)->turn - 1 < STREAK_POLLS, unanswered = conn->answers == answers;
-
-	ucx_stay_in_streak(conn);
-	conn->answers = answers;
-	return is_near && unanswered;
-}
+__thread uint32_t ucx_answers;
 
 static void put(struct ucx_wire *wire, struct ucx_pack *pack)
 {
@@ -78,7 +56,7 @@ static void add(struct ucx_conn *conn, struct snti_xfer *xfer)
 
 int ucx_hold(struct ucx_conn *conn, struct snti_xfer *xfer)
 {
-	if (!is_streaming(conn) || (!conn->pack && !conn->wire->idle_count))
+	if (!conn->pack && !conn->wire->idle_count)
 		return 0;
 	if (!conn->pack)
 		begin(conn, xfer);

@@ -127,7 +127,7 @@ int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 		ucx_stay_in_streak(conn);
 		return SNTI_AGAIN;
 	}
-	if (xfer->polled && charged && xfer->size <= UCX_PACK_SMALL && ucx_hold(conn, xfer))
+	if (xfer->polled && charged && xfer->size <= UCX_PACK_SMALL && ucx_is_streaming(conn) && ucx_hold(conn, xfer))
 		return 0;
 	if (conn->pack)
 		ucx_ship(conn);
