@@ -3,7 +3,8 @@
 #include "base/log.h"
 #include "transport/ucx.h"
 
-#define PATIENCE 512              /* polls that bring nothing, while a receiver that is at it takes a quarter of its credit's messages */
+#define PATIENCE 64               /* a receiver that is at it returns credit within a few polls */
+#define PATIENCE_SMALL 512        /* ... or takes a quarter of its credit's messages before, out of packs that take their sender no time */
 
 /* NULL: more answers than the peer's credit allows questions. */
 static struct ucx_slot *slot_get(struct ucx_wire *wire)
@@ -108,7 +109,9 @@ int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t
  * on its way is waited for a little. What it waits behind may be messages that nobody receives, so not for ever. */
 static int is_worth_waiting(struct ucx_conn *conn, size_t size)
 {
-	return size <= conn->most_bytes / 4 && conn->refused++ < PATIENCE;
+	unsigned most = size <= UCX_PACK_SMALL ? PATIENCE_SMALL : PATIENCE;
+
+	return size <= conn->most_bytes / 4 && conn->refused++ < most;
 }
 
 int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
