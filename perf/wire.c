@@ -66,10 +66,11 @@ static void post(struct end *end, int sends, struct snti_xfer *xfer)
 		stop("a message was refused");
 }
 
-/* Filled in once, as ucx_perftest has its parameters ready. */
+/* Filled in once, as ucx_perftest has its parameters ready. Each is awaited. */
 static struct snti_xfer prepared(const struct end *end, int sends, size_t size)
 {
-	return (struct snti_xfer){ .data = end->memory + (sends ? 0 : end->most), .size = size };
+	return (struct snti_xfer){ .data = end->memory + (sends ? 0 : end->most), .size = size,
+		.polled = (uint32_t)sends };
 }
 
 static void exchange(struct end *end, int sends_first, struct snti_xfer *there, struct snti_xfer *back)

@@ -86,7 +86,7 @@ static void strangers_are_not_heard(void **state)
 	for (int round = 0; round < 10000; round++) {
 		for (size_t i = 0; i < sizeof head; i++)
 			((unsigned char *)&head)[i] = (unsigned char)rand();
-		head.type %= 8;
+		head.type %= 9;
 		if (round & 1)
 			head.token = (token() & 0xffff) | (head.token & ~(uint64_t)0xffff);
 		arrive(&head, sizeof head, "stranger", 8);
@@ -108,7 +108,7 @@ static void nonsense_ends_the_connection(void **state)
 	static const struct ucx_head heads[] = {
 		{ .type = UCX_GREET, .lane = 1, .fingerprint = 1 },             /* once is enough */
 		{ .type = 0 },
-		{ .type = UCX_REJECT + 1 },
+		{ .type = UCX_PACK + 1 },
 		{ .type = UCX_CHARGED, .number = 100000 },
 		{ .type = UCX_ANNOUNCED, .number = UINT32_MAX },
 		{ .type = UCX_MATCHED, .lane = 1 },
@@ -179,6 +179,145 @@ static void messages_out_of_order_are_received_in_order(void **state)
 	}
 }
 
+/* ---- packs ------------------------------------------------------------------ */
+
+/* As a sender writes it, with or without a lane of its own; how much it takes. */
+static size_t add_part(char *to, size_t size, uint64_t word, int has_others)
+{
+	struct ucx_part part = { .size = (uint32_t)size, .has_others = (uint32_t)has_others };
+	struct ucx_others others = { .lane = 9 };
+	char *at = to;
+
+	memcpy(at, &part, sizeof part);
+	at += sizeof part;
+	if (has_others) {
+		memcpy(at, &others, sizeof others);
+		at += sizeof others;
+	}
+	memset(at, 0, ucx_part_room(size));
+	memcpy(at, &word, size < sizeof word ? size : sizeof word);
+	return (size_t)(at - to) + ucx_part_room(size);
+}
+
+static void packs_out_of_order_are_received_in_order(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = UCX_PACK, .number = 1 };
+	struct snti_xfer recv[4];
+	uint64_t got[4] = { 0 };
+	char parts[200];
+	size_t used = add_part(parts, 8, 1, 1);
+
+	(void)state;
+	used += add_part(parts + used, 3, 2, 0);
+	for (int i = 0; i < 4; i++)
+		recv[i] = (struct snti_xfer){ .data = &got[i], .size = i == 2 ? 3 : 8, .lane = 9 };
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(snti_recv(conn[0], &recv[i]), 0);
+	arrive_packed(&head, sizeof head, parts, used);
+	head.number = 0;
+	head.lane = 9;
+	arrive(&head, sizeof head, parts, add_part(parts, 8, 0, 0));
+	head.number = 3;
+	head.lane = 4;
+	arrive_packed(&head, sizeof head, parts, add_part(parts, 8, 3, 1));
+	for (int i = 2; i < 4; i++)
+		assert_int_equal(snti_recv(conn[0], &recv[i]), 0);
+	for (uint64_t i = 0; i < 4; i++) {
+		assert_int_equal(recv[i].status, 0);
+		assert_int_equal(got[i], i);
+	}
+}
+
+/* Two good parts, cut where neither ends. */
+static void a_pack_that_is_cut_ends_the_connection(void **state)
+{
+	char parts[200];
+	size_t first = add_part(parts, 8, 1, 0), all = first + add_part(parts + first, 12, 2, 1);
+
+	for (size_t size = 0; size < all; size++) {
+		struct ucx_head head = { .type = UCX_PACK };
+		struct snti_xfer recv = { .lane = 1 };
+
+		if (size == first)
+			continue;
+		setup(state);
+		head.token = token();
+		assert_int_equal(snti_recv(conn[0], &recv), 0);
+		arrive_packed(&head, sizeof head, parts, size);
+		if (conn[0]->status != SNT_EPROTOCOL || recv.status != SNT_EPROTOCOL || !strstr(snt_error_text(), "pack"))
+			fail_msg("%zu bytes: %s, %s", size, snt_status_name(conn[0]->status), snt_error_text());
+		teardown(state);
+	}
+}
+
+static void a_part_beyond_its_pack_ends_the_connection(void **state)
+{
+	static const uint32_t sizes[] = { 9, 17, 1 << 20, 1u << 31, UINT32_MAX - 6, UINT32_MAX };
+
+	for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct ucx_head head = { .type = UCX_PACK };
+		struct ucx_part part = { .size = sizes[i] };
+		char parts[40] = { 0 };
+
+		setup(state);
+		head.token = token();
+		memcpy(parts, &part, sizeof part);
+		arrive_packed(&head, sizeof head, parts, sizeof part + 8);
+		if (conn[0]->status != SNT_EPROTOCOL || !strstr(snt_error_text(), "pack"))
+			fail_msg("size %u: %s, %s", sizes[i], snt_status_name(conn[0]->status), snt_error_text());
+		teardown(state);
+	}
+}
+
+static void a_pack_that_would_be_fetched_ends_the_connection(void **state)
+{
+	ucp_am_recv_param_t param = { .recv_attr = UCP_AM_RECV_ATTR_FLAG_RNDV };
+	struct ucx_head head = { .token = token(), .type = UCX_PACK };
+
+	(void)state;
+	assert_int_equal(ucx_arrived(port[0], &head, sizeof head, NULL, 64, &param), UCS_ERR_CANCELED);
+	assert_int_equal(conn[0]->status, SNT_EPROTOCOL);
+}
+
+static void packs_beyond_the_credit_end_the_connection(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = UCX_PACK };
+	char parts[3 * (sizeof(struct ucx_part) + 8)];
+	size_t used = 0;
+
+	(void)state;
+	for (uint64_t i = 0; i < 3; i++)
+		used += add_part(parts + used, 8, i, 0);
+	for (; head.number < 10 * UCX_MESSAGES && !conn[0]->status; head.number += 3)
+		arrive_packed(&head, sizeof head, parts, used);
+	assert_int_equal(conn[0]->status, SNT_EPROTOCOL);
+	assert_true(head.number <= 2 * UCX_MESSAGES + 4);
+}
+
+/* Whatever lies in it: taken for messages or refused, and never read beyond. */
+static void random_packs_do_no_harm(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = UCX_PACK };
+
+	srand(7);
+	for (int round = 0; round < 300; round++) {
+		uint32_t words[80];
+
+		for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+			words[i] = (uint32_t)rand() % (rand() % 3 ? 2 : rand() % 8 ? 24 : 200);
+		arrive_packed(&head, sizeof head, words, (size_t)rand() % sizeof words);
+		if (!conn[0]->status) {
+			head.number = ((struct ucx_conn *)conn[0])->expected;
+			continue;
+		}
+		assert_int_equal(conn[0]->status, SNT_EPROTOCOL);
+		teardown(state);
+		setup(state);
+		head.token = token();
+		head.number = 0;
+	}
+}
+
 static void await(const struct snti_xfer *xfer)
 {
 	uint64_t deadline = snti_deadline_ms(WAIT_MS);
@@ -224,6 +363,25 @@ static void credit_is_awaited_but_not_for_ever(void **state)
 	assert_true(sender->credit_messages > 0);
 }
 
+/* Side 0 is told nonsense by side 1 while it holds messages back. */
+static void what_is_held_fails_with_the_connection(void **state)
+{
+	struct ucx_head head = { .token = token(), .type = 0 };
+	struct snti_xfer sends[3];
+	uint64_t word = 1;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		sends[i] = (struct snti_xfer){ .data = &word, .size = 8, .polled = 1 };
+		assert_int_equal(snti_send(conn[0], &sends[i]), 0);
+	}
+	assert_int_equal(sends[0].status, 0);
+	assert_int_equal(sends[1].status, SNT_BUSY);
+	arrive(&head, sizeof head, NULL, 0);
+	for (int i = 1; i < 3; i++)
+		assert_int_equal(sends[i].status, SNT_EPROTOCOL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -232,6 +390,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(more_than_the_credit_ends_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(more_messages_than_the_credit_end_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(messages_out_of_order_are_received_in_order, setup, teardown),
+		cmocka_unit_test_setup_teardown(packs_out_of_order_are_received_in_order, setup, teardown),
+		cmocka_unit_test(a_pack_that_is_cut_ends_the_connection),
+		cmocka_unit_test(a_part_beyond_its_pack_ends_the_connection),
+		cmocka_unit_test_setup_teardown(a_pack_that_would_be_fetched_ends_the_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(packs_beyond_the_credit_end_the_connection, setup, teardown),
+		cmocka_unit_test_setup_teardown(random_packs_do_no_harm, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_held_fails_with_the_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(credit_is_awaited_but_not_for_ever, setup, teardown),
 	};
 	char text[200];

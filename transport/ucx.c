@@ -64,6 +64,7 @@ static int ucx_open(struct snti_port *base, const struct snti_port_options *opti
 
 	snti_list_init(&port->conns);
 	snti_list_init(&port->lingers);
+	snti_list_init(&port->holders);
 	port->epoll = port->timer = -1;
 	port->is_marked = options->traffic_class != NULL;
 	port->local_only = options->local_only;
@@ -122,19 +123,45 @@ static int housekeeping(struct ucx_port *port, int idle)
 	return did;
 }
 
+/* What is not so at most polls. */
+static __attribute__((noinline)) int see_to(struct ucx_port *port, int did)
+{
+	int more = 0;
+
+	if (port->holding)
+		did += ucx_ship_all(port, 0);
+	if (port->setting_up || port->ailing || port->armed || port->turn % CONTROL_EVERY == 0 || snti_list_empty(&port->conns))
+		more = housekeeping(port, !did);
+	return more < 0 ? more : did + more;
+}
+
+/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
+static __attribute__((noinline)) int poll_unused(struct ucx_port *port)
+{
+	if (snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
+		return 0;
+	return see_to(port, (int)ucx.worker_progress(port->worker.handle));
+}
+
+static inline void heard(struct ucx_port *port)
+{
+	port->has_heard = 0;
+	ucx_answers++;
+}
+
 static int ucx_poll(struct snti_port *base)
 {
 	struct ucx_port *port = (struct ucx_port *)base;
-	int did, more = 0;
+	int did;
 
-	/* Beside a transport that reaches all peers a port stays unused, and is to cost nothing at each poll. */
-	if (snti_list_empty(&port->conns) && snti_list_empty(&port->lingers) && !port->armed && ++port->turn % IDLE_EVERY)
-		return 0;
+	if (snti_list_empty(&port->conns))
+		return poll_unused(port);
 	did = (int)ucx.worker_progress(port->worker.handle);
-	if (port->setting_up || port->ailing || port->armed || ++port->turn % CONTROL_EVERY == 0 ||
-	    snti_list_empty(&port->conns))
-		more = housekeeping(port, !did);
-	return more < 0 ? more : did + more;
+	if (did && port->has_heard)
+		heard(port);
+	if (++port->turn % CONTROL_EVERY == 0 || (port->setting_up | port->ailing | port->holding | (unsigned)port->armed))
+		return see_to(port, did);
+	return did;
 }
 
 static int ucx_arm(struct snti_port *base)
@@ -146,7 +173,7 @@ static int ucx_arm(struct snti_port *base)
 	port->armed = 1;
 	timerfd_settime(port->timer, 0, &nap, NULL);
 	(void)!port->control->ops->arm(port->control);
-	if (port->ailing)
+	if (ucx_ship_all(port, 1) || port->ailing)
 		return SNTI_AGAIN;
 	status = ucx.worker_arm(port->worker.handle);
 	return status == UCS_OK ? 0 : SNTI_AGAIN;

@@ -18,6 +18,10 @@
 #define UCX_SLOTS (4 * UCX_MESSAGES + 64)       /* every send in flight, and every answer to one of the peer's */
 #define UCX_SMALL 160             /* bytes of a message that are copied behind their head */
 #define UCX_PACKED 8000           /* bytes of a message that UCX copies behind its head, into one of its buffers */
+#define UCX_PACK_MOST 8           /* small messages in one active message */
+#define UCX_PACK_SMALL 1024       /* bytes of a message that may wait for others to leave with */
+#define UCX_PACKS 8               /* on their way; while all are, messages leave one by one */
+#define UCX_STREAK_POLLS 64       /* who polled as often without sending was at something else */
 #define UCX_CHUNK 256
 #define UCX_BUCKETS 64
 #define UCX_NONE UINT32_MAX
@@ -40,13 +44,29 @@ struct ucx_functions {
 };
 extern struct ucx_functions ucx;
 
-enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT };
+enum ucx_type { UCX_GREET = 1, UCX_CHARGED, UCX_ANNOUNCED, UCX_BYE, UCX_MATCHED, UCX_REJECT, UCX_PACK };
 
 /* Goes with every active message: as its header, or in front of data that is short. Not of messages: greet and matched carry bytes and messages of credit
- * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. */
+ * in lane and fingerprint, bye whether sends were abandoned, reject the size that was expected. A pack's are its first
+ * message's, and behind it are parts. */
 struct ucx_head {
 	uint64_t token, lane, fingerprint;
 	uint32_t number, type;
+};
+
+/* A charged message in a pack: this, where it has others its lane and fingerprint, its bytes, and as many more as the next
+ * part needs to begin where one may. The first that do not say it have the pack's. */
+struct ucx_part { uint32_t size, has_others; };
+struct ucx_others { uint64_t lane, fingerprint; };
+
+static inline size_t ucx_part_room(size_t size)
+{
+	return (size + sizeof(uint64_t) - 1) & ~(sizeof(uint64_t) - 1);
+}
+
+struct ucx_pack {
+	struct ucx_head head;
+	char parts[UCX_PACKED];
 };
 
 /* What UCX reads until the request of a send is done: the head, and then how the data follows it. */
@@ -84,12 +104,15 @@ struct ucx_port {
 	int local_only;
 	char device[32];                /* "": as UCX chooses */
 	int epoll, timer, armed;
+	int has_heard;                  /* a message since the last poll */
 	int cancelling;                 /* a conn hangs up and waits for UCX to let go of its memory */
 	int half_open;                  /* a conn ended while UCX was connecting it */
 	unsigned turn;
 	size_t setting_up;              /* conns that are BUSY */
 	size_t ailing;                  /* conns that have something to be seen to after progress */
+	size_t holding;                 /* conns in holders */
 	struct snti_link conns, lingers;
+	struct snti_link holders;       /* conns with a pack that has not left */
 	struct ucx_wire **tokens;       /* by the low 16 bits of the token */
 	size_t token_count;
 };
@@ -120,6 +143,9 @@ struct ucx_wire {
 	uint32_t free_count;
 	uint16_t free[UCX_SLOTS];
 	struct ucx_slot slots[UCX_SLOTS];
+	unsigned idle_count;
+	struct ucx_pack *idle[UCX_PACKS];
+	struct ucx_pack packs[UCX_PACKS];
 };
 
 /* In UCX's request, where it leaves room for us. */
@@ -127,6 +153,7 @@ struct ucx_request {
 	struct ucx_wire *wire;
 	struct snti_xfer *xfer;         /* NULL: nobody waits for it */
 	struct ucx_slot *slot;
+	struct ucx_pack *pack;          /* instead of a slot: xfer is the first of several that follow each other in the conn's sending */
 	int verdict;                    /* what the peer has said of it before UCX was done */
 };
 
@@ -161,6 +188,12 @@ struct ucx_conn {
 	size_t announcing;
 	size_t owed_bytes, owed_messages;
 	size_t eager;
+	struct ucx_pack *pack;          /* being filled; NULL: none is */
+	uint32_t streak_end, answers;   /* a send belongs to the same streak before so many polls and with as many answers heard */
+	size_t pack_used;
+	uint32_t pack_count, is_fresh;  /* is_fresh: no poll has been since its last message */
+	struct ucx_others pack_others;  /* its last message's */
+	struct snti_link holder, held;
 
 	char *memory;                   /* entries, chunks */
 	struct ucx_entry *entries;
@@ -171,6 +204,21 @@ struct ucx_conn {
 static inline struct ucx_port *ucx_port_of(const struct ucx_conn *conn)
 {
 	return (struct ucx_port *)conn->base.port;
+}
+
+static inline void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list)
+{
+	xfer->status = SNT_BUSY;
+	xfer->moved = xfer->acked = 0;
+	snti_list_append(list, &xfer->link);
+	conn->waiting++;
+}
+
+static inline void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status)
+{
+	snti_list_remove(&xfer->link);
+	xfer->status = status;
+	conn->waiting--;
 }
 
 static inline struct snti_link *ucx_bucket(struct snti_link *buckets, uint64_t lane)
@@ -209,8 +257,6 @@ void ucx_control_address(const struct snti_address *address, struct snti_address
 int ucx_conn_init(struct ucx_conn *conn);
 void ucx_fail(struct ucx_conn *conn, int status);
 int ucx_nonsense(struct ucx_conn *conn, const char *what);
-void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list);
-void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status);
 int ucx_look_after(struct ucx_conn *conn, int idle);    /* outside of progress; whether again at the next poll */
 void ucx_hang_up(struct snti_conn *conn);
 void ucx_linger(struct ucx_port *port, int wait_ms);
@@ -225,6 +271,40 @@ int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t
 void ucx_start_flush(struct ucx_wire *wire);
 /* What a request of @conn that ended with @status means for its xfer. */
 int ucx_verdict(struct ucx_conn *conn, const struct ucx_request *request, ucs_status_t status);
+
+/* Polls of this thread's that brought messages, on whatever conn: NCCL has one for each direction. */
+extern __thread uint32_t ucx_answers;
+
+static inline void ucx_stay_in_streak(struct ucx_conn *conn)
+{
+	conn->streak_end = ucx_port_of(conn)->turn + UCX_STREAK_POLLS;
+}
+
+/* Whether this send follows one that cannot have been answered, and closely. */
+static inline int ucx_is_streaming(struct ucx_conn *conn)
+{
+	uint32_t left = conn->streak_end - ucx_port_of(conn)->turn, answers = ucx_answers;
+	int is_unanswered = conn->answers == answers;
+
+	ucx_stay_in_streak(conn);
+	conn->answers = answers;
+	return is_unanswered && left - 1 < UCX_STREAK_POLLS;
+}
+
+/* A call takes longer than the few words that most small messages are. */
+static inline void ucx_copy_small(char *to, const void *from, size_t size)
+{
+	if (size == sizeof(uint64_t))
+		__builtin_memcpy(to, from, sizeof(uint64_t));
+	else if (size)
+		__builtin_memcpy(to, from, size);
+}
+
+/* ucx_pack.c */
+int ucx_hold(struct ucx_conn *conn, struct snti_xfer *xfer);   /* 0: it is to leave alone. There is credit for it */
+void ucx_ship(struct ucx_conn *conn);                   /* its pack leaves, if it can */
+void ucx_drop_pack(struct ucx_conn *conn, int status);
+int ucx_ship_all(struct ucx_port *port, int hurries);   /* those that nothing was added to; how many there were */
 
 /* ucx_recv.c */
 int ucx_recv(struct snti_conn *conn, struct snti_xfer *xfer);

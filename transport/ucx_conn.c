@@ -18,7 +18,8 @@
 
 static void init_lists(struct ucx_conn *conn)
 {
-	struct snti_link *lists[] = { &conn->link, &conn->sending, &conn->receiving, &conn->spare, &conn->early };
+	struct snti_link *lists[] = { &conn->link, &conn->sending, &conn->receiving, &conn->spare, &conn->early,
+		&conn->holder, &conn->held };
 
 	for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
 		snti_list_init(lists[i]);
@@ -66,6 +67,8 @@ static int make_wire(struct ucx_conn *conn)
 	for (uint32_t i = 0; i < UCX_SLOTS; i++)
 		wire->free[i] = (uint16_t)i;
 	wire->free_count = UCX_SLOTS;
+	for (wire->idle_count = 0; wire->idle_count < UCX_PACKS; wire->idle_count++)
+		wire->idle[wire->idle_count] = &wire->packs[wire->idle_count];
 	status = get_token(wire);
 	if (status)
 		free(wire);
@@ -100,21 +103,6 @@ int ucx_conn_init(struct ucx_conn *conn)
 
 /* ---- xfers ---------------------------------------------------------------- */
 
-void ucx_take(struct ucx_conn *conn, struct snti_xfer *xfer, struct snti_link *list)
-{
-	xfer->status = SNT_BUSY;
-	xfer->moved = xfer->acked = 0;
-	snti_list_append(list, &xfer->link);
-	conn->waiting++;
-}
-
-void ucx_finish(struct ucx_conn *conn, struct snti_xfer *xfer, int status)
-{
-	snti_list_remove(&xfer->link);
-	xfer->status = status;
-	conn->waiting--;
-}
-
 static void finish_posted(struct ucx_conn *conn, int status)
 {
 	for (int i = 0; i < UCX_BUCKETS; i++)
@@ -134,6 +122,7 @@ void ucx_fail(struct ucx_conn *conn, int status)
 	conn->base.status = status;
 	ucx_port_of(conn)->ailing++;
 	finish_posted(conn, status);
+	ucx_drop_pack(conn, status);
 }
 
 int ucx_nonsense(struct ucx_conn *conn, const char *what)
@@ -362,16 +351,19 @@ void ucx_hang_up(struct snti_conn *base)
 {
 	struct ucx_conn *conn = (struct ucx_conn *)base;
 	struct ucx_port *port = ucx_port_of(conn);
-	int was_up = base->status == 0;
+	int was_up;
 
 	if (!conn->link.next)
 		return;
+	ucx_ship(conn);
+	was_up = base->status == 0;
 	if (base->status == SNT_BUSY)
 		port->setting_up--;
 	if (conn->phase > UCX_CALLING && conn->phase < UCX_UP)
 		port->half_open = 1;
 	base->status = base->status < 0 ? base->status : SNT_ECANCELED;
 	finish_posted(conn, SNT_ECANCELED);
+	ucx_drop_pack(conn, SNT_ECANCELED);
 	if (conn->wire)
 		drop_wire(conn, was_up);
 	else

@@ -8,7 +8,7 @@
 #include "transport/ucx.h"
 
 #define MAGIC UINT64_C(0x78637569746e7300)       /* as a number, so that another byte order is seen */
-#define VERSION 2                 /* 1 had other sizes of UCX's queues and segments */
+#define VERSION 3                 /* 1 had other sizes of UCX's queues and segments, 2 no packs */
 #define ADDRESS_MOST (64 << 10)
 #define CONTROL_NAME "sntitcp"
 

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "transport/ucx.h"
 
+#define INLINE inline __attribute__((always_inline))    /* on the way of a small message */
 #define BYE_GRACE_MS 2000         /* for the last bytes of sends that had completed at a peer that hung up */
 
 /* One active message. */
@@ -22,7 +23,7 @@ static void owe(struct ucx_conn *conn, size_t size)
 }
 
 /* Credit that is returned one by one would double the messages; the peer can go on without. */
-static void pay(struct ucx_conn *conn)
+static INLINE void pay(struct ucx_conn *conn)
 {
 	size_t bytes = conn->owed_bytes, messages = conn->owed_messages;
 
@@ -54,7 +55,7 @@ static __attribute__((noinline)) void refuse(struct ucx_conn *conn, const struct
 	}
 }
 
-static inline int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t size, struct snti_xfer *xfer)
+static INLINE int disagrees(struct ucx_conn *conn, const struct ucx_head *head, size_t size, struct snti_xfer *xfer)
 {
 	int fits = snti_fits(xfer, size);
 
@@ -77,7 +78,7 @@ static void on_received(void *made, ucs_status_t status, size_t length, void *us
 }
 
 /* The data of a rendezvous, to its place. */
-static void fetch(struct ucx_conn *conn, void *descriptor, struct snti_xfer *xfer)
+static __attribute__((noinline)) void fetch(struct ucx_conn *conn, void *descriptor, struct snti_xfer *xfer)
 {
 	ucp_request_param_t param = {
 		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_MEMORY_TYPE |
@@ -104,7 +105,7 @@ static void fetch(struct ucx_conn *conn, void *descriptor, struct snti_xfer *xfe
 		ucx_finish(conn, xfer, 0);
 }
 
-static struct snti_xfer *find_posted(struct ucx_conn *conn, uint64_t lane)
+static INLINE struct snti_xfer *find_posted(struct ucx_conn *conn, uint64_t lane)
 {
 	struct snti_link *bucket = ucx_bucket(conn->posted, lane);
 
@@ -119,7 +120,15 @@ static struct snti_xfer *find_posted(struct ucx_conn *conn, uint64_t lane)
 
 /* ---- messages, in order --------------------------------------------------- */
 
-static void keep(struct ucx_conn *conn, struct arrival *arrival, struct snti_link *list)
+static INLINE void land(struct snti_xfer *xfer, const void *data, size_t size)
+{
+	if (!xfer->fold && !xfer->around)
+		ucx_copy_small(xfer->data, data, size);
+	else if (size)
+		snti_land(xfer, 0, data, size);
+}
+
+static __attribute__((noinline)) void keep(struct ucx_conn *conn, struct arrival *arrival, struct snti_link *list)
 {
 	struct ucx_entry *entry = ucx_entry_new(conn, arrival->head, arrival->data, arrival->size, arrival->is_descriptor);
 
@@ -131,7 +140,7 @@ static void keep(struct ucx_conn *conn, struct arrival *arrival, struct snti_lin
 	arrival->kept = arrival->is_descriptor;
 }
 
-static void on_bye(struct ucx_conn *conn, const struct ucx_head *head)
+static __attribute__((noinline)) void on_bye(struct ucx_conn *conn, const struct ucx_head *head)
 {
 	/* What it had taken until then UCX has told us before. */
 	snti_list_each(link, &conn->sending)
@@ -143,7 +152,7 @@ static void on_bye(struct ucx_conn *conn, const struct ucx_head *head)
 	ucx_entry_drop_descriptors(conn);
 }
 
-static void on_message(struct ucx_conn *conn, struct arrival *arrival)
+static INLINE void on_message(struct ucx_conn *conn, struct arrival *arrival)
 {
 	const struct ucx_head *head = arrival->head;
 	struct snti_xfer *xfer;
@@ -152,6 +161,7 @@ static void on_message(struct ucx_conn *conn, struct arrival *arrival)
 		on_bye(conn, head);
 		return;
 	}
+	ucx_port_of(conn)->has_heard = 1;
 	xfer = find_posted(conn, head->lane);
 	if (!xfer) {
 		keep(conn, arrival, ucx_bucket(conn->unmatched, head->lane));
@@ -165,8 +175,7 @@ static void on_message(struct ucx_conn *conn, struct arrival *arrival)
 		arrival->kept = 1;
 		fetch(conn, arrival->data, xfer);
 	} else {
-		if (arrival->size)
-			snti_land(xfer, 0, arrival->data, arrival->size);
+		land(xfer, arrival->data, arrival->size);
 		ucx_finish(conn, xfer, 0);
 	}
 	pay(conn);
@@ -217,26 +226,82 @@ static void catch_up(struct ucx_conn *conn, struct ucx_entry *entry)
 	}
 }
 
-/* UCX keeps no promise about the order of active messages: long ones may go over several lanes. */
-static void in_order(struct ucx_conn *conn, struct arrival *arrival)
+static __attribute__((noinline)) void catch_up_all(struct ucx_conn *conn)
 {
-	uint32_t ahead = arrival->head->number - conn->expected;
 	struct ucx_entry *entry;
 
-	if (ahead > 2 * UCX_MESSAGES || conn->over) {
-		ucx_nonsense(conn, conn->over ? "a message after it hung up" : "a message out of turn");
-		return;
-	}
-	if (ahead) {
-		keep(conn, arrival, &conn->early);
-		return;
-	}
-	conn->expected++;
-	on_message(conn, arrival);
 	while (!snti_list_empty(&conn->early) && conn->base.status >= 0 && (entry = find_early(conn, conn->expected))) {
 		conn->expected++;
 		catch_up(conn, entry);
 	}
+}
+
+static __attribute__((noinline)) void on_early(struct ucx_conn *conn, struct arrival *arrival)
+{
+	if (arrival->head->number - conn->expected > 2 * UCX_MESSAGES || conn->over)
+		ucx_nonsense(conn, conn->over ? "a message after it hung up" : "a message out of turn");
+	else
+		keep(conn, arrival, &conn->early);
+}
+
+/* UCX keeps no promise about the order of active messages: long ones may go over several lanes. */
+static INLINE void in_order(struct ucx_conn *conn, struct arrival *arrival)
+{
+	if (arrival->head->number != conn->expected || conn->over) {
+		on_early(conn, arrival);
+		return;
+	}
+	conn->expected++;
+	on_message(conn, arrival);
+	if (!snti_list_empty(&conn->early))
+		catch_up_all(conn);
+}
+
+/* How many of @left bytes it takes; 0: more than there are. */
+static inline size_t read_part(struct arrival *one, struct ucx_head *head, char *at, size_t left)
+{
+	struct ucx_part part;
+	struct ucx_others others;
+	size_t used = sizeof part;
+
+	if (left < used)
+		return 0;
+	__builtin_memcpy(&part, at, sizeof part);
+	if (part.has_others) {
+		if (left < used + sizeof others)
+			return 0;
+		__builtin_memcpy(&others, at + used, sizeof others);
+		used += sizeof others;
+		head->lane = others.lane;
+		head->fingerprint = others.fingerprint;
+	}
+	one->data = at + used;
+	one->size = part.size;
+	used += ucx_part_room(part.size);
+	return used <= left ? used : 0;
+}
+
+/* Each of them as if it had come by itself. */
+static __attribute__((noinline)) void take_apart(struct ucx_conn *conn, const struct arrival *pack)
+{
+	struct ucx_head head = *pack->head;
+	char *at = pack->data;
+	size_t left = pack->is_descriptor ? 0 : pack->size;
+
+	head.type = UCX_CHARGED;
+	do {
+		struct arrival one = { .head = &head };
+		size_t used = read_part(&one, &head, at, left);
+
+		if (!used) {
+			ucx_nonsense(conn, "a pack of messages that is cut");
+			return;
+		}
+		in_order(conn, &one);
+		head.number++;
+		at += used;
+		left -= used;
+	} while (left && conn->base.status >= 0 && !conn->dying);
 }
 
 /* ---- about messages ------------------------------------------------------- */
@@ -271,7 +336,7 @@ static struct snti_xfer *find_sending(struct ucx_conn *conn, uint32_t number)
 	snti_list_each(link, &conn->sending) {
 		struct snti_xfer *xfer = snti_container(link, struct snti_xfer, link);
 
-		if (((struct ucx_request *)xfer->private)->slot->head.number == number)
+		if ((uint32_t)xfer->number == number)
 			return xfer;
 	}
 	return NULL;
@@ -295,7 +360,7 @@ static void on_reject(struct ucx_conn *conn, const struct ucx_head *head)
 		ucx_fail(conn, status);
 }
 
-static void dispatch(struct ucx_conn *conn, struct arrival *arrival)
+static __attribute__((noinline)) void dispatch(struct ucx_conn *conn, struct arrival *arrival)
 {
 	if (!conn->greeted && arrival->head->type != UCX_GREET) {
 		ucx_nonsense(conn, "no greeting first");
@@ -306,6 +371,7 @@ static void dispatch(struct ucx_conn *conn, struct arrival *arrival)
 	case UCX_CHARGED:
 	case UCX_ANNOUNCED:
 	case UCX_BYE: in_order(conn, arrival); break;
+	case UCX_PACK: take_apart(conn, arrival); break;
 	case UCX_MATCHED: on_matched(conn, arrival->head); break;
 	case UCX_REJECT: on_reject(conn, arrival->head); break;
 	default: ucx_nonsense(conn, "a message of no known type");
@@ -343,7 +409,9 @@ ucs_status_t ucx_arrived(void *arg, const void *bytes, size_t head_size, void *d
 	struct ucx_wire *wire = unpack(&arrival, &head, bytes, head_size) ? find_wire(arg, head.token) : NULL;
 	struct ucx_conn *conn = wire ? wire->conn : NULL;
 
-	if (conn && conn->base.status >= 0 && !conn->dying)
+	if (conn && conn->base.status == 0 && !conn->dying && head.type == UCX_CHARGED && !arrival.is_descriptor)
+		in_order(conn, &arrival);
+	else if (conn && conn->base.status >= 0 && !conn->dying)
 		dispatch(conn, &arrival);
 	else if (wire && !conn && head.type == UCX_BYE)
 		wire->left = 1;

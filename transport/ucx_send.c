@@ -4,6 +4,7 @@
 #include "transport/ucx.h"
 
 #define PATIENCE 64               /* a receiver that is at it returns credit within a few polls */
+#define PATIENCE_SMALL 512        /* ... or takes a quarter of its credit's messages before, out of packs that take their sender no time */
 
 /* NULL: more answers than the peer's credit allows questions. */
 static struct ucx_slot *slot_get(struct ucx_wire *wire)
@@ -45,22 +46,13 @@ static void on_sent(void *made, ucs_status_t status, void *user_data)
 	ucx.request_free(made);
 }
 
-/* A call takes longer than the few words that most small messages are. */
-static void copy_small(char *to, const void *from, size_t size)
-{
-	if (size == sizeof(uint64_t))
-		__builtin_memcpy(to, from, sizeof(uint64_t));
-	else
-		__builtin_memcpy(to, from, size);
-}
-
 #define HOW(bits, way) { \
 	.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_FLAGS | UCP_OP_ATTR_FIELD_MEMORY_TYPE | (bits), \
 	.flags = (way), .memory_type = UCS_MEMORY_TYPE_HOST, .cb.send = on_sent, .datatype = UCP_DATATYPE_IOV }
 
 /* UCX is quick with what lies in one piece, and a receiver with what begins with its head. What UCX would cut, and a
  * rendezvous, has its head as a header, which travels behind the data. */
-static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snti_xfer *xfer)
+static inline __attribute__((always_inline)) void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snti_xfer *xfer)
 {
 	static const ucp_request_param_t eager = HOW(0, UCP_AM_SEND_FLAG_EAGER), any = HOW(0, 0), asked = HOW(0, UCP_AM_SEND_FLAG_RNDV),
 		joined = HOW(UCP_OP_ATTR_FIELD_DATATYPE, UCP_AM_SEND_FLAG_EAGER);
@@ -70,7 +62,7 @@ static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snt
 	if (!size || is_asked || size > UCX_PACKED)
 		return ucx.am_send_nbx(wire->ep, UCX_AM_ID, &slot->head, head, xfer ? xfer->data : NULL, size, is_asked ? &asked : &any);
 	if (size <= UCX_SMALL) {
-		copy_small(slot->small, xfer->data, size);
+		ucx_copy_small(slot->small, xfer->data, size);
 		return ucx.am_send_nbx(wire->ep, UCX_AM_ID, NULL, 0, &slot->head, head + size, &eager);
 	}
 	slot->parts[0] = (ucp_dt_iov_t){ &slot->head, head };
@@ -79,7 +71,7 @@ static void *give(struct ucx_wire *wire, struct ucx_slot *slot, const struct snt
 }
 
 /* 0: done; SNT_BUSY: on_sent will be called; else the conn failed. */
-static int post(struct ucx_conn *conn, struct ucx_slot *slot, struct snti_xfer *xfer)
+static inline __attribute__((always_inline)) int post(struct ucx_conn *conn, struct ucx_slot *slot, struct snti_xfer *xfer)
 {
 	struct ucx_wire *wire = conn->wire;
 	struct ucx_request *request = give(wire, slot, xfer);
@@ -117,7 +109,9 @@ int ucx_say(struct ucx_conn *conn, enum ucx_type type, uint32_t number, uint64_t
  * on its way is waited for a little. What it waits behind may be messages that nobody receives, so not for ever. */
 static int is_worth_waiting(struct ucx_conn *conn, size_t size)
 {
-	return size <= conn->most_bytes / 4 && conn->refused++ < PATIENCE;
+	unsigned most = size <= UCX_PACK_SMALL ? PATIENCE_SMALL : PATIENCE;
+
+	return size <= conn->most_bytes / 4 && conn->refused++ < most;
 }
 
 int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
@@ -132,8 +126,14 @@ int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 		ucx_fail(conn, snti_fail(SNT_EPEER, "ucx: rank %d has hung up", base->peer));
 	if (base->status)
 		return base->status;
-	if (conn->dying || (!charged && (is_worth_waiting(conn, xfer->size) || conn->announcing == UCX_MESSAGES)))
+	if (conn->dying || (!charged && (is_worth_waiting(conn, xfer->size) || conn->announcing == UCX_MESSAGES))) {
+		ucx_stay_in_streak(conn);
 		return SNTI_AGAIN;
+	}
+	if (xfer->polled && charged && xfer->size <= UCX_PACK_SMALL && ucx_is_streaming(conn) && ucx_hold(conn, xfer))
+		return 0;
+	if (conn->pack)
+		ucx_ship(conn);
 	slot = slot_get(conn->wire);
 	if (!slot)
 		return SNTI_AGAIN;
@@ -146,6 +146,7 @@ int ucx_send(struct snti_conn *base, struct snti_xfer *xfer)
 	status = post(conn, slot, xfer);
 	if (status == SNT_BUSY) {
 		ucx_take(conn, xfer, &conn->sending);
+		xfer->number = slot->head.number;
 		return 0;
 	}
 	xfer->status = status;
@@ -185,6 +186,9 @@ int ucx_flush(struct snti_conn *base)
 
 	if (base->status)
 		return base->status == SNT_BUSY ? 0 : base->status;
+	ucx_ship(conn);
+	if (base->status)
+		return base->status;
 	if (conn->wire->unflushed && !conn->over)
 		ucx_start_flush(conn->wire);
 	return conn->wire->flushing ? SNT_BUSY : 0;
