@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "plugins/nccl/abi.h"
+#include "plugins/nccl/lock.h"
 #include "transport/transport.h"
 
 #define SNTI_NCCL_NAME "Sennit"
@@ -48,12 +49,12 @@ struct snti_nccl_context {
 };
 
 struct snti_nccl_request {
-	struct snti_link link;
 	struct snti_nccl_comm *comm;
-	int is_receive, count, posted;
-	struct snti_xfer *xfers[NCCL_MAX_RECVS];
+	int is_receive, count, posted;  /* count 0: idle */
+	struct snti_xfer *xfers[NCCL_MAX_RECVS];        /* &first, and what a grouped receive needs beside it */
 	void *memories[NCCL_MAX_RECVS];
 	void *events[NCCL_MAX_RECVS], *parents[NCCL_MAX_RECVS];
+	struct snti_xfer first;
 };
 
 struct snti_nccl_memory { struct snti_link link; struct snti_memory pinned; };
@@ -64,7 +65,7 @@ struct snti_nccl_greeting { uint32_t protocol, pid; char version[SNTI_NCCL_BUILD
 enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SNTI_NCCL_RECEIVES };
 
 struct snti_nccl_comm {
-	pthread_mutex_t lock;
+	struct snti_nccl_lock lock;
 	struct snti_link link;          /* among the context's; the world's lock guards it */
 	struct snti_link tended;        /* among those over rails or UCX */
 	struct snti_nccl_context *context;
@@ -85,10 +86,9 @@ struct snti_nccl_comm {
 	uint64_t quiet_since;           /* when something was posted or done last */
 	unsigned idle_tests;
 
-	struct snti_link busy, idle;    /* requests */
-	struct snti_nccl_request *requests;
-	struct snti_xfer *xfers, **idle_xfers;
-	int idle_xfer_count;
+	struct snti_nccl_request *requests, **idle;     /* from idle[busy] on */
+	struct snti_xfer *xfers, **idle_xfers;          /* of grouped receives, beyond each request's own one */
+	int busy, busy_xfers;
 	struct snti_nccl_request *unposted;     /* a receive of which the wire did not take all yet */
 	struct snti_link memories;
 };

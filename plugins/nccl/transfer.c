@@ -21,71 +21,86 @@ enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 int snti_nccl_prepare(struct snti_nccl_comm *comm)
 {
 	comm->requests = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->requests);
+	comm->idle = calloc(SNTI_NCCL_REQUESTS, sizeof(*comm->idle));
 	comm->xfers = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->xfers);
 	comm->idle_xfers = calloc(SNTI_NCCL_REQUESTS, sizeof(*comm->idle_xfers));
-	if (!comm->requests || !comm->xfers || !comm->idle_xfers)
+	if (!comm->requests || !comm->idle || !comm->xfers || !comm->idle_xfers)
 		return snti_fail(SNT_ENOMEM, "no memory for requests");
 	for (int i = 0; i < SNTI_NCCL_REQUESTS; i++) {
-		snti_list_append(&comm->idle, &comm->requests[i].link);
-		comm->idle_xfers[i] = &comm->xfers[SNTI_NCCL_REQUESTS - 1 - i];
+		struct snti_nccl_request *request = &comm->requests[i];
+
+		request->comm = comm;
+		request->xfers[0] = &request->first;
+		request->first.polled = comm->xfers[i].polled = 1;
+		comm->idle[i] = request;
+		comm->idle_xfers[i] = &comm->xfers[i];
 	}
-	comm->idle_xfer_count = SNTI_NCCL_REQUESTS;
 	return 0;
 }
 
-static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer,
-				      int is_receive)
+/* What differs from message to message: the rest of it never changes. */
+static inline void describe(struct snti_nccl_request *request, const struct snti_nccl_transfer *transfer, int i)
+{
+	struct snti_nccl_memory *memory = transfer->memories ? transfer->memories[i] : NULL;
+	struct snti_xfer *xfer = request->xfers[i];
+
+	xfer->data = transfer->data[i];
+	xfer->size = transfer->sizes[i];
+	xfer->lane = (uint32_t)transfer->tags[i];
+	xfer->memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL;
+	xfer->at_most = (uint32_t)request->is_receive;
+	xfer->status = SNT_BUSY;
+	request->memories[i] = memory;
+	request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
+	request->events[i] = NULL;
+}
+
+static inline struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer,
+					     int is_receive)
 {
 	struct snti_nccl_request *request;
 
-	if (comm->idle_xfer_count < transfer->count || snti_list_empty(&comm->idle))
+	if (comm->busy == SNTI_NCCL_REQUESTS || comm->busy_xfers + transfer->count > SNTI_NCCL_REQUESTS + 1)
 		return NULL;
-	request = snti_container(comm->idle.next, struct snti_nccl_request, link);
-	snti_list_remove(&request->link);
-	snti_list_append(&comm->busy, &request->link);
-	request->comm = comm;
+	request = comm->idle[comm->busy++];
 	request->is_receive = is_receive;
 	request->count = transfer->count;
 	request->posted = 0;
-	for (int i = 0; i < transfer->count; i++) {
-		struct snti_xfer *xfer = comm->idle_xfers[--comm->idle_xfer_count];
-		struct snti_nccl_memory *memory = transfer->memories ? transfer->memories[i] : NULL;
-
-		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
-			.memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL,
-			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .polled = 1, .status = SNT_BUSY };
-		request->xfers[i] = xfer;
-		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
-		request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
-		request->events[i] = NULL;
+	describe(request, transfer, 0);
+	for (int i = 1; i < transfer->count; i++) {
+		request->xfers[i] = comm->idle_xfers[comm->busy_xfers++];
+		describe(request, transfer, i);
 	}
 	return request;
 }
 
-static void give_back(struct snti_nccl_request *request)
+static inline void give_back(struct snti_nccl_request *request)
 {
 	struct snti_nccl_comm *comm = request->comm;
 
-	for (int i = 0; i < request->count; i++)
-		comm->idle_xfers[comm->idle_xfer_count++] = request->xfers[i];
-	snti_list_remove(&request->link);
-	snti_list_append(&comm->idle, &request->link);
+	for (int i = 1; i < request->count; i++)
+		comm->idle_xfers[--comm->busy_xfers] = request->xfers[i];
+	request->count = 0;
+	comm->idle[--comm->busy] = request;
 }
 
-/* NCCL looks into @parents[i] unasked, and into an event that it has not made. */
-static void tell_profiler(struct snti_nccl_request *request, int what)
+static void tell_profiler_of(struct snti_nccl_request *request, int i, int what)
 {
 	struct snti_nccl_comm *comm = request->comm;
 	nccl_profiler profiler = comm->context->profiler;
+	struct snti_nccl_event event = { .type = (uint8_t)request->is_receive, .device = snti_nccl_index(comm->device),
+		.size = request->xfers[i]->size, .tag = (int32_t)request->xfers[i]->lane };
 
-	for (int i = 0; profiler && i < request->count; i++) {
-		struct snti_nccl_event event = { .type = (uint8_t)request->is_receive,
-			.device = snti_nccl_index(comm->device), .size = request->xfers[i]->size,
-			.tag = (int32_t)request->xfers[i]->lane };
+	if (profiler)
+		profiler(&request->events[i], what, request->parents[i], SNTI_NCCL_EVENT_PLUGIN, &event);
+}
 
+/* NCCL looks into @parents[i] unasked, and into an event that it has not made. */
+static inline void tell_profiler(struct snti_nccl_request *request, int what)
+{
+	for (int i = 0; i < request->count; i++)
 		if (request->parents[i] && (what == NCCL_PROFILE_START || request->events[i]))
-			profiler(&request->events[i], what, request->parents[i], SNTI_NCCL_EVENT_PLUGIN, &event);
-	}
+			tell_profiler_of(request, i, what);
 }
 
 /* 0: all taken; SNTI_AGAIN: not all yet; or a failure. */
@@ -138,9 +153,9 @@ int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, 
 	int result;
 
 	*request = NULL;
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	result = start(comm, transfer, 0, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
@@ -160,9 +175,9 @@ int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, 
 	*request = NULL;
 	if (transfer->count < 1 || transfer->count > NCCL_MAX_RECVS)
 		return bad_count(comm, transfer->count);
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	result = start(comm, transfer, 1, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
@@ -184,7 +199,6 @@ static int status_of(const struct snti_nccl_request *request)
 static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_request *request)
 {
 	uint64_t now;
-	int count = 0;
 
 	if (++comm->idle_tests % IDLE_TESTS)
 		return;
@@ -193,11 +207,9 @@ static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_
 		comm->quiet_since = now;
 	if ((now - comm->quiet_since) / 1000000 < snti_settings()->timeout_ms)
 		return;
-	snti_list_each(link, &comm->busy)
-		count++;
 	snti_nccl_log(NCCL_LOG_INFO, "%s: nothing %s %s for %llu s: %d requests wait, this one for tag %llu and %zu bytes",
 		      comm->device->name, request->is_receive ? "has come from" : "has gone to", comm->peer,
-		      (unsigned long long)(now - comm->quiet_since) / 1000000000, count,
+		      (unsigned long long)(now - comm->quiet_since) / 1000000000, comm->busy,
 		      (unsigned long long)request->xfers[0]->lane, request->xfers[0]->size);
 	comm->quiet_since = now;
 }
@@ -234,7 +246,7 @@ int snti_nccl_test(void *asked, int *done, int *sizes)
 	int status, result = NCCL_SUCCESS;
 
 	*done = 0;
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	status = progress(request);
 	if (status < 0)
 		result = snti_nccl_failed(comm, status);
@@ -242,7 +254,7 @@ int snti_nccl_test(void *asked, int *done, int *sizes)
 		*done = finish(request, sizes);
 	else
 		mention_waiting(comm, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
