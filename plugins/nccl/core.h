@@ -93,15 +93,6 @@ struct snti_nccl_comm {
 	struct snti_link memories;
 };
 
-/* One transfer as NCCL describes it; arrays have @count elements. */
-struct snti_nccl_transfer {
-	int count;
-	void **data;
-	const size_t *sizes;
-	const int *tags;
-	void **memories, **parents;     /* parents may be NULL */
-};
-
 /* All return an enum nccl_result, and everything that NCCL gets back is written in any case. */
 
 /* devices.c */
@@ -165,8 +156,10 @@ void snti_nccl_untend(struct snti_nccl_comm *comm);
 
 /* transfer.c */
 int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests; 0 or a status */
-int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request);
-int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request);
+/* As NCCL calls them since its version 10; @parents may be NULL. */
+int snti_nccl_isend(void *send_comm, void *data, size_t size, int tag, void *memory, void *parent, void **request);
+int snti_nccl_irecv(void *recv_comm, int count, void **data, size_t *sizes, int *tags, void **memories, void **parents,
+		    void **request);
 int snti_nccl_test(void *request, int *done, int *sizes);
 /* Begins to read @at of a GPU back; the comm is locked. */
 int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memory, void *at, void **request);
@@ -187,6 +180,14 @@ void snti_nccl_keep_cause(struct snti_nccl_comm *comm);
 /* Tells NCCL's log that @comm has failed, the first time; returns what @status is for NCCL. */
 int snti_nccl_failed(struct snti_nccl_comm *comm, int status);
 /* Polls the port of a locked comm; 0 or a status. */
-int snti_nccl_poll(struct snti_nccl_comm *comm);
+static inline int snti_nccl_poll(struct snti_nccl_comm *comm)
+{
+	int before = comm->conn ? comm->conn->status : 0;
+	int did = comm->port->ops->poll(comm->port);
+
+	if (did < 0 || (comm->conn && comm->conn->status < 0 && before >= 0))
+		snti_nccl_keep_cause(comm);
+	return did < 0 ? did : 0;
+}
 
 #endif
