@@ -193,20 +193,33 @@ int tcp_output(struct tcp_socket *socket)
 	int frames = 0;
 
 	while (socket->phase == TCP_READY && !socket->mute) {
-		if (!socket->head_left && !socket->body_left && !next_frame(socket))
-			break;
+		if (!socket->head_left && !socket->body_left) {
+			if (!next_frame(socket))
+				break;
+			socket->conn->begun++;
+		}
 		if (!push(socket))
 			break;
+		socket->conn->begun--;
 		frame_is_out(socket);
 		frames++;
 	}
 	return frames;
 }
 
+/* As after most polls. */
+static int is_quiet(const struct tcp_conn *conn)
+{
+	return !conn->begun && !conn->dying && conn->control_head == conn->control_tail && snti_list_empty(&conn->queue) &&
+		snti_list_empty(&conn->cleared) && !owes_much(conn);
+}
+
 int tcp_kick(struct tcp_conn *conn)
 {
 	int frames = 0;
 
+	if (is_quiet(conn))
+		return 0;
 	for (unsigned i = 0; i < conn->socket_count && !conn->over; i++)
 		frames += tcp_output(&conn->sockets[i]);
 	if (conn->dying && conn->base.status >= 0 && !tcp_has_output(conn, &conn->sockets[0]))
