@@ -15,20 +15,20 @@ void snti_run_begin(struct snti_run *run, uint64_t lane)
 	run->answered = run->leaving_out = 0;
 }
 
-void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
+uint32_t snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns)
 {
 	struct snti_act *send = &acts[0], *recv = &acts[1], *merge = &acts[2];
 
 	if (count != 3 || send->op != SNTI_STEP_SEND || recv->op != SNTI_STEP_RECV || merge->op != SNTI_STEP_MERGE ||
 	    send->peer != recv->peer || send->memory || send->from != merge->to || recv->to != merge->from ||
 	    send->size != recv->size || send->size != merge->size || !conns[send->peer]->ops->folds_behind)
-		return;
+		return count;
 	send->spare = recv->spare = recv->to;
 	recv->op = SNTI_STEP_FOLD;
 	recv->left = merge->left;
 	recv->to = merge->to;
 	recv->from = merge->to;
-	merge->size = 0;
+	return 2;
 }
 
 static void merge(const struct snti_act *act, const struct snti_job *job)
@@ -95,15 +95,6 @@ static int start_act(const struct snti_run *run, const struct snti_job *job, con
 	return 0;
 }
 
-static uint32_t round_end(const struct snti_run *run)
-{
-	uint32_t to = run->first;
-
-	while (to < run->act_count && run->acts[to].round == run->acts[run->first].round)
-		to++;
-	return to;
-}
-
 /* A transfer that failed behind one that still waits is news too. */
 static int find_failure(const struct snti_run *run)
 {
@@ -113,62 +104,75 @@ static int find_failure(const struct snti_run *run)
 	return SNT_BUSY;
 }
 
-/* The answer to the message that is finished next has come with it. */
-static void note_answer(struct snti_run *run, uint32_t end)
+/* The answer to this message has come with it. */
+static inline void note_answer(struct snti_run *run, const struct snti_act *act, const struct snti_xfer *xfer)
 {
-	const struct snti_act *act = &run->acts[run->finished];
-
-	if (act->answer && act->op == SNTI_STEP_SEND && run->xfers[run->finished - run->first].answered)
-		run->answered |= (uint64_t)1 << (act->answer - 1 - end);
+	if (act->answer && act->op == SNTI_STEP_SEND && xfer->answered)
+		run->answered |= (uint64_t)1 << (act->answer - 1 - act->end);
 }
 
 static inline int is_left_out(const struct snti_run *run)
 {
 	uint32_t place = run->started - run->first;
 
-	return run->leaving_out && place < 64 && run->leaving_out >> place & 1;
+	return place < 64 && run->leaving_out >> place & 1;
 }
 
-static int start_next(struct snti_run *run, const struct snti_job *job, uint32_t end)
+static inline int start_next(struct snti_run *run, const struct snti_job *job, const struct snti_act *act,
+			     struct snti_xfer *xfer)
 {
-	const struct snti_act *act = &run->acts[run->started];
-	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
 	int status = 0;
 
-	if (act->joint > 1 || (act->joint && act->answer))
-		return snti_joint_poll(run, job, end);
-	if (is_left_out(run))
+	if (act->joins)
+		return snti_joint_poll(run, job, act->end);
+	if (__builtin_expect(run->leaving_out, 0) && is_left_out(run))
 		xfer->status = (int)(xfer->answered = 0);
 	else
 		status = start_act(run, job, act, xfer);
 	if (status == SNT_EPEER)     /* it left in good order before: the transport had nothing to say */
 		return snti_fail(status, "rank %u has closed the connection", act->peer);
-	run->started += !status;
+	if (!status)
+		run->started++;
 	return status;
 }
 
-static int poll_round(struct snti_run *run, const struct snti_job *job)
+static inline int start_round(struct snti_run *run, const struct snti_job *job)
 {
-	uint32_t to;
+	const struct snti_act *act = &run->acts[run->started];
+	struct snti_xfer *xfer = &run->xfers[run->started - run->first];
+	int status = 0;
+
+	while (run->started < run->end && !status)
+		status = start_next(run, job, act++, xfer++);
+	return status;
+}
+
+static inline int finish_round(struct snti_run *run)
+{
+	const struct snti_act *act = &run->acts[run->finished];
+	const struct snti_xfer *xfer = &run->xfers[run->finished - run->first];
+
+	for (; run->finished < run->end; run->finished++) {
+		if (xfer->status)
+			return xfer->status;
+		note_answer(run, act++, xfer++);
+	}
+	return 0;
+}
+
+static inline int poll_round(struct snti_run *run, const struct snti_job *job)
+{
 	int status;
 
 	if (run->end == run->first)
-		run->end = round_end(run);
-	to = run->end;
-	while (run->started < to) {
-		status = start_next(run, job, to);
-		if (status)
-			return status == SNTI_AGAIN || status == SNT_BUSY ? find_failure(run) : status;
-	}
-	for (; run->finished < to; run->finished++) {
-		status = run->xfers[run->finished - run->first].status;
-		if (status)
-			return status == SNT_BUSY ? find_failure(run) : status;
-		note_answer(run, to);
-	}
+		run->end = run->acts[run->first].end;
+	status = start_round(run, job);
+	status = status ? status : finish_round(run);
+	if (status)
+		return status == SNTI_AGAIN || status == SNT_BUSY ? find_failure(run) : status;
 	run->leaving_out = run->answered;
 	run->answered = 0;
-	run->first = to;
+	run->first = run->end;
 	return 0;
 }
 

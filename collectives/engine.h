@@ -10,6 +10,7 @@
 struct snti_act {
 	uint8_t op;                  /* enum snti_step_op */
 	uint8_t left;
+	uint8_t joins;               /* its message waits for those of its joint fold */
 	uint32_t round;
 	uint32_t peer;
 	char *to;                    /* written: RECV, FOLD, COPY, MERGE */
@@ -17,6 +18,7 @@ struct snti_act {
 	size_t size;                 /* bytes */
 	struct snti_memory *memory;  /* of from, for a SEND or a FOLD; of to, for a RECV */
 	uint32_t answer, number, joint;   /* as in the step */
+	uint32_t end;                /* of its round: the first act of the next one */
 	void *spare;                 /* see snti_engine_join() */
 };
 
@@ -45,8 +47,8 @@ struct snti_run {
 };
 
 /* Two ranks that exchange vectors in place receive into scratch, and merge. Where the wire can, the scratch is left out:
- * what arrives is folded at once, behind what has been sent. The same bits, and the same messages. */
-void snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns);
+ * what arrives is folded at once, behind what has been sent. The same bits, and the same messages. How many acts are left. */
+uint32_t snti_engine_join(struct snti_act *acts, uint32_t count, struct snti_conn *const *conns);
 void snti_run_begin(struct snti_run *run, uint64_t lane);
 /* 0 done, SNT_BUSY, or why it failed. Never blocks, allocates nothing. */
 int  snti_run_poll(struct snti_run *run, const struct snti_job *job) SNT_CHECK_RESULT;

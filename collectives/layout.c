@@ -86,7 +86,8 @@ static struct snti_act resolve(const struct snti_layout *layout, const struct sn
 			       uint32_t count, uint32_t slice)
 {
 	struct snti_act act = { .op = step->op, .left = step->left, .round = step->round, .peer = step->peer,
-				.answer = step->answer, .number = step->number, .joint = step->joint };
+				.answer = step->answer, .number = step->number, .joint = step->joint,
+				.joins = step->joint > 1 || (step->joint && step->answer) };
 	int writes = step->op != SNTI_STEP_SEND, reads = step->op != SNTI_STEP_RECV;
 	int sized = writes ? step->to : step->from;
 	uint32_t sized_chunk = (writes ? step->to_chunk : step->from_chunk) + piece;
@@ -103,19 +104,30 @@ static struct snti_act resolve(const struct snti_layout *layout, const struct sn
 	return act;
 }
 
+static void find_ends(struct snti_act *acts, uint32_t count)
+{
+	for (uint32_t i = count; i--;) {
+		int goes_on = i + 1 < count && acts[i + 1].round == acts[i].round;
+
+		acts[i].end = goes_on ? acts[i + 1].end : i + 1;
+	}
+}
+
 void snti_layout_resolve(const struct snti_layout *layout, const struct snti_plan *plan, uint32_t slice,
 			 struct snti_act *acts)
 {
 	int splits = snti_layout_splits(layout);
+	uint32_t count = 0;
 
 	for (uint32_t i = 0; i < plan->step_count; i++) {
 		const struct snti_step *step = &plan->steps[i];
 
 		if (!splits)
-			*acts++ = resolve(layout, step, 0, step->count, slice);
+			acts[count++] = resolve(layout, step, 0, step->count, slice);
 		for (uint32_t piece = 0; splits && piece < step->count; piece++)
-			*acts++ = resolve(layout, step, piece, 1, slice);
+			acts[count++] = resolve(layout, step, piece, 1, slice);
 	}
+	find_ends(acts, count);
 }
 
 uint32_t snti_layout_acts(const struct snti_layout *layout, const struct snti_plan *plan)

@@ -162,10 +162,11 @@ static int is_fresh(struct snt_op *op)
 /* In one slice, so for good. */
 static void resolve_whole(struct snt_op *op)
 {
-	struct snti_act *acts = (struct snti_act *)op->runs[0].acts;
+	struct snti_run *run = &op->runs[0];
+	struct snti_act *acts = (struct snti_act *)run->acts;
 
 	snti_layout_resolve(&op->layout, op->plan, 0, acts);
-	snti_engine_join(acts, op->runs[0].act_count, op->job.conns);
+	run->act_count = snti_engine_join(acts, snti_layout_acts(&op->layout, op->plan), op->job.conns);
 }
 
 static int make_runs(struct snt_op *op)

@@ -131,6 +131,8 @@ static int open_ports(struct snt_team *team, struct snti_card *mine, int local_o
 			continue;
 		status = snti_port_open(snti_transports[index], &options, &team->ports[index]);
 		if (!status)
+			team->open[team->open_count++] = team->ports[index];
+		if (!status)
 			status = team->ports[index]->ops->address(team->ports[index], &mine->addresses[index]);
 		/* What somebody asked for and cannot have is not passed over. */
 		if (status == SNT_EINVAL)

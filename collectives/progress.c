@@ -12,6 +12,7 @@
 
 /* Looking at the clock and the control channel costs more than a poll. */
 #define POLLS_PER_LOOK 64
+#define POLLS_PER_MOVE 8                /* of ports that bring nothing; a divisor of the one above */
 #define LOOK_EVERY_NS 1000000ull
 #define REPORT_AFTER_NS 100000000ull
 #define SLEEP_MOST_MS 10
@@ -81,9 +82,8 @@ int snti_team_poll(struct snt_team *team)
 {
 	int moved = 0;
 
-	for (uint32_t i = 0; i < team->preferred_count; i++) {
-		struct snti_port *port = team->ports[team->preferred[i]];
-		int status = port ? port->ops->poll(port) : 0;
+	for (uint32_t i = 0; i < team->open_count; i++) {
+		int status = team->open[i]->ops->poll(team->open[i]);
 
 		if (status < 0)
 			return status;
@@ -109,7 +109,9 @@ static int move_all(struct snt_team *team, int *moved)
 	return 0;
 }
 
-int snti_team_move(struct snt_team *team, int *moved)
+/* Where nothing has come, operations are asked if they are @due: what else they wait for, room to send for instance, can
+ * wait for that. */
+static inline int move(struct snt_team *team, int *moved, int due)
 {
 	int status;
 
@@ -119,7 +121,12 @@ int snti_team_move(struct snt_team *team, int *moved)
 	if (status < 0)
 		return snti_team_fail(team, status);
 	*moved = status > 0;
-	return move_all(team, moved);
+	return *moved || due ? move_all(team, moved) : 0;
+}
+
+int snti_team_move(struct snt_team *team, int *moved)
+{
+	return move(team, moved, 1);
 }
 
 int snti_team_hear(struct snt_team *team)
@@ -190,14 +197,10 @@ int snti_team_arm(struct snt_team *team, struct pollfd *fds)
 {
 	int count = 0;
 
-	for (uint32_t i = 0; i < team->preferred_count; i++) {
-		struct snti_port *port = team->ports[team->preferred[i]];
-
-		if (!port)
-			continue;
-		if (port->ops->arm(port))
+	for (uint32_t i = 0; i < team->open_count; i++) {
+		if (team->open[i]->ops->arm(team->open[i]))
 			return 0;
-		fds[count++] = (struct pollfd){ .fd = port->wake_fd, .events = POLLIN };
+		fds[count++] = (struct pollfd){ .fd = team->open[i]->wake_fd, .events = POLLIN };
 	}
 	fds[count++] = (struct pollfd){ .fd = snti_exchange_fd(team->exchange), .events = POLLIN };
 	return count;
@@ -231,11 +234,8 @@ static int be_patient(struct snt_team *team, const struct snt_op *op, struct pat
 {
 	uint64_t spin_us = team->crowded ? 0 : team->spin_us, now;
 
-	if (spin_us) {
-		snti_cpu_relax();
-		if (++p->polls % POLLS_PER_LOOK)
-			return 0;
-	}
+	if (spin_us && ++p->polls % POLLS_PER_LOOK)
+		return 0;
 	now = snti_now_ns();
 	if (!p->moved_ns)
 		p->moved_ns = now;
@@ -263,12 +263,14 @@ static int is_flushed(const struct snt_team *team)
 int snti_team_wait(struct snt_team *team, struct snt_op *op)
 {
 	struct patience p = { 0 };
-	int moved, status = team->status;
+	int moved = 0, status = team->status;
 
 	while (!status) {
 		if (op ? op->status != SNT_BUSY : is_flushed(team))
 			return op ? op->status : 0;
-		status = snti_team_move(team, &moved);
+		if (!moved)
+			snti_cpu_relax();       /* also before the first look: see shm_has_cell() */
+		status = move(team, &moved, p.polls % POLLS_PER_MOVE == 0);
 		if (!status && moved)
 			p = (struct patience){ 0 };
 		else if (!status)

@@ -38,6 +38,8 @@ struct snt_team {
 	char *algorithms;
 	struct snti_exchange *exchange;
 	struct snti_port *ports[SNTI_PORTS_MAX];   /* by index in snti_transports */
+	struct snti_port *open[SNTI_PORTS_MAX];    /* those of them that there are, the preferred ones first */
+	uint32_t open_count;
 	uint32_t preferred[SNTI_PORTS_MAX], preferred_count;
 	uint32_t unasked;            /* bits for those preferred though nobody named them: opened only where it makes sense */
 	int is_automatic;            /* nobody named transports: those are left out that no pair of ranks needs */

@@ -24,7 +24,7 @@
 #define SHM_PLACES 64u                  /* allocations that one side keeps mapped for a conn */
 #define SHM_PARKED 64u
 #define SHM_CHUNK 1024u
-#define SHM_AHEAD 4                     /* lines of a slot: 8 and 16 cost longer messages more than they give short ones */
+#define SHM_BLIND 32u                   /* receives that are posted without a look after one that looked in vain */
 #define SHM_PIECE_LEAST ((uint64_t)16 << 10)  /* below, a second piece costs more than it overlaps */
 #define SHM_LEAVES 4u                   /* polls for which a message stays in its slot before it is kept aside */
 #define SHM_PULL ((size_t)256 << 10)    /* bytes pulled per poll, so that other lanes move too */
@@ -150,6 +150,7 @@ struct shm_conn {
 	struct shm_counters told;       /* what of it the peer can see */
 	uint64_t left_cell;             /* has been left where it is, as nobody waits for it yet, */
 	uint32_t left_times;            /* so many times */
+	uint32_t blind;                 /* receives to post without a look */
 	struct shm_counters *own_counters;
 	uint64_t *own_sleeping, *own_left;
 	const uint64_t *peer_left;
@@ -216,25 +217,11 @@ static inline void shm_store(uint64_t *word, uint64_t value)
 	__atomic_store_n(word, value, __ATOMIC_RELEASE);
 }
 
-/* The lines behind the awaited one, and the first ones of the next slot: here before they are written, they are on their way
- * again together with it, and not one after another. */
-static inline void shm_fetch_ahead(const struct shm_conn *c, const struct shm_cell *cell)
-{
-	const char *slot = c->in_slots + c->done.slots % c->slots * c->slot;
-
-	__builtin_prefetch((const char *)cell + 64);
-	for (int line = 0; line < SHM_AHEAD; line++)
-		__builtin_prefetch(slot + 64 * line);
-}
-
+/* In vain it costs two journeys of the line: the peer has to take it back before it can write. So nobody looks who does not
+ * wait for anything, or has no reason to think that it is there by now. */
 static inline int shm_has_cell(const struct shm_conn *c)
 {
-	const struct shm_cell *cell = &c->in_cells[c->received % SHM_CELLS];
-
-	if (shm_load(&cell->seq) == c->received + 1)
-		return 1;
-	shm_fetch_ahead(c, cell);
-	return 0;
+	return shm_load(&c->in_cells[c->received % SHM_CELLS].seq) == c->received + 1;
 }
 
 static inline int shm_has_credit(const struct shm_conn *c, size_t size)

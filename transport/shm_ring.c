@@ -330,16 +330,17 @@ static int is_left(struct shm_conn *c, const struct shm_cell *cell, int taken)
 	return taken || c->left_times++ < SHM_LEAVES;
 }
 
-/* Takes what has come, at most a ring full. How many cells. */
+/* Takes what has come, at most a ring full, and until the last has come that is waited for. How many cells. */
 int shm_drain(struct shm_conn *c)
 {
-	int taken = 0;
+	int taken = 0, waited = 0;
 
-	while (taken < (int)SHM_CELLS && c->base.status == 0 && shm_has_cell(c)) {
+	while (taken < (int)SHM_CELLS && c->base.status == 0 && !(waited && snti_list_empty(&c->posted)) && shm_has_cell(c)) {
 		const struct shm_cell *cell = &c->in_cells[c->received % SHM_CELLS];
 
 		if (is_left(c, cell, taken))
 			break;
+		waited = !snti_list_empty(&c->posted);
 		take_cell(c, cell);
 		taken++;
 	}
@@ -384,6 +385,13 @@ static int recv_early(struct shm_conn *c, struct shm_early *early, struct snti_x
 	return 0;
 }
 
+static inline void look(struct shm_conn *c)
+{
+	c->blind = shm_has_cell(c) ? 0 : SHM_BLIND;
+	if (!c->blind)
+		shm_drain(c);
+}
+
 static int recv_slow(struct shm_conn *c, struct snti_xfer *xfer)
 {
 	struct shm_early *early;
@@ -397,8 +405,10 @@ static int recv_slow(struct shm_conn *c, struct snti_xfer *xfer)
 	if (c->gone && !shm_has_cell(c))
 		return c->gone;
 	snti_list_append(&c->posted, &xfer->link);
-	if (shm_has_cell(c))
-		shm_drain(c);
+	if (c->blind)
+		c->blind--;
+	else
+		look(c);
 	return 0;
 }
 
@@ -425,7 +435,7 @@ int shm_recv(struct snti_conn *conn, struct snti_xfer *xfer)
 {
 	struct shm_conn *c = shm_conn_of(conn);
 
-	if (__builtin_expect(conn->status == 0, 1) && snti_list_empty(&c->posted) && snti_list_empty(&c->early) &&
+	if (__builtin_expect(conn->status == 0, 1) && !c->blind && snti_list_empty(&c->posted) && snti_list_empty(&c->early) &&
 	    take_at_once(c, xfer))
 		return 0;
 	return recv_slow(c, xfer);

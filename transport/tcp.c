@@ -167,7 +167,8 @@ static int look_around(struct tcp_port *port)
 	return did;
 }
 
-static int poll_used(struct tcp_port *port)
+/* Not inlined, so that a poll of a port that rests saves no registers for it. */
+static __attribute__((noinline)) int poll_used(struct tcp_port *port)
 {
 	/* As many as were hot before: what has just been done needs no epoll_wait behind it. */
 	int hot = port->hot_count > 0, direct = port->hot_count <= FEW, did = 0, more;
@@ -188,19 +189,19 @@ static int poll_used(struct tcp_port *port)
 
 /* Beside a transport that reaches all peers a port stays unused, and must not hold up what is awaited there: a system
  * call takes as long as a message over shared memory between distant cores. */
-static int is_resting(struct tcp_port *port)
+static inline int is_resting(struct tcp_port *port)
 {
-	uint64_t now;
+	return snti_list_empty(&port->conns) && !port->guest_count && !port->armed;
+}
 
-	if (!snti_list_empty(&port->conns) || port->guest_count || port->armed)
-		return 0;
-	if (++port->turn % POLLS_PER_CLOCK)
-		return 1;
-	now = snti_now_ns();
+static __attribute__((noinline)) int poll_now_and_then(struct tcp_port *port)
+{
+	uint64_t now = snti_now_ns();
+
 	if (now - port->looked < LOOK_NS)
-		return 1;
+		return 0;
 	port->looked = now;
-	return 0;
+	return poll_used(port);
 }
 
 static int tcp_poll(struct snti_port *base)
@@ -208,7 +209,7 @@ static int tcp_poll(struct snti_port *base)
 	struct tcp_port *port = (struct tcp_port *)base;
 
 	if (is_resting(port))
-		return 0;
+		return ++port->turn % POLLS_PER_CLOCK ? 0 : poll_now_and_then(port);
 	port->armed = 0;
 	return poll_used(port);
 }
