@@ -330,17 +330,25 @@ static int is_left(struct shm_conn *c, const struct shm_cell *cell, int taken)
 	return taken || c->left_times++ < SHM_LEAVES;
 }
 
+/* Whether @cell is a message whole, and all that is waited for. What comes in pieces has its next ones behind it. */
+static inline int is_last(const struct shm_conn *c, const struct shm_cell *cell)
+{
+	uint32_t type = __atomic_load_n(&cell->word, __ATOMIC_RELAXED) & 0xff;
+
+	return (type == SHM_EAGER || type == SHM_SLOT) && c->posted.next != &c->posted && c->posted.next == c->posted.prev;
+}
+
 /* Takes what has come, at most a ring full, and until the last has come that is waited for. How many cells. */
 int shm_drain(struct shm_conn *c)
 {
-	int taken = 0, waited = 0;
+	int taken = 0, last = 0;
 
-	while (taken < (int)SHM_CELLS && c->base.status == 0 && !(waited && snti_list_empty(&c->posted)) && shm_has_cell(c)) {
+	while (taken < (int)SHM_CELLS && c->base.status == 0 && !(last && snti_list_empty(&c->posted)) && shm_has_cell(c)) {
 		const struct shm_cell *cell = &c->in_cells[c->received % SHM_CELLS];
 
 		if (is_left(c, cell, taken))
 			break;
-		waited = !snti_list_empty(&c->posted);
+		last = is_last(c, cell);
 		take_cell(c, cell);
 		taken++;
 	}
@@ -405,7 +413,7 @@ static int recv_slow(struct shm_conn *c, struct snti_xfer *xfer)
 	if (c->gone && !shm_has_cell(c))
 		return c->gone;
 	snti_list_append(&c->posted, &xfer->link);
-	if (c->blind)
+	if (c->blind && xfer->size <= c->least_piece)
 		c->blind--;
 	else
 		look(c);
