@@ -17,6 +17,14 @@ ssize_t sendmsg(int fd, const struct msghdr *head, int flags)
 	return real(fd, head, flags);
 }
 
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+	ssize_t (*real)(int, const void *, size_t, int) = (ssize_t (*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+
+	calls++;
+	return real(fd, bytes, size, flags);
+}
+
 /* So many messages in a row, received in order: how many calls the sending took. */
 static int send_row(struct pair *p, uint32_t polled, size_t size)
 {

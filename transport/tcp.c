@@ -15,7 +15,8 @@
 
 #define FEW 8                     /* that many sockets are cheaper to read than to ask epoll about */
 #define EVENTS 64
-#define EPOLL_EVERY 16
+#define EPOLL_EVERY 16            /* polls of a few conns that wait */
+#define EPOLL_BUSY 64             /* ... where something has come: its owner is waiting for it */
 #define AWAKE 256                 /* after so many looks at epoll without sleep it is spinning */
 #define FEW_CONNS 4
 #define POLLS_PER_CLOCK 128
@@ -178,7 +179,7 @@ static __attribute__((noinline)) int poll_used(struct tcp_port *port)
 		next = link->next;
 		did += poll_conn(snti_container(link, struct tcp_conn, hot), direct);
 	}
-	if (direct && hot && !port->setting_up && ++port->turn % EPOLL_EVERY)
+	if (direct && hot && !port->setting_up && ++port->turn % (did ? EPOLL_BUSY : EPOLL_EVERY))
 		return did;
 	more = poll_events(port);
 	if (more < 0)

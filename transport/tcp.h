@@ -111,7 +111,7 @@ struct tcp_conn {
 	struct snti_link link, hot;     /* in the port's conns; in its hot ones while it has busy xfers */
 	struct tcp_socket sockets[TCP_SOCKETS];
 	unsigned socket_count;          /* 0: not known yet */
-	unsigned ready, byes;
+	unsigned ready, byes, begun;    /* begun: frames of which not all is out */
 	int accepting, over;            /* over: the peer has hung up in good order */
 	int is_marked;                  /* the peer has named a class, for both directions */
 	uint8_t traffic_class;          /* ... which it is */

@@ -8,6 +8,8 @@
 #include "base/log.h"
 #include "transport/tcp.h"
 
+#define TOGETHER 4096             /* bytes of a body that are copied behind their frame */
+
 _Static_assert(sizeof(struct tcp_frame) == 64, "the frame goes over the wire as it is");
 
 /* The same swaps in both directions; nothing on little-endian machines. */
@@ -151,24 +153,38 @@ static void frame_is_out(struct tcp_socket *socket)
 	}
 }
 
+/* What is left of the frame in one piece, for which the kernel prepares less than it takes to copy this. */
+static ssize_t send_together(const struct tcp_socket *socket)
+{
+	char whole[sizeof(socket->out) + TOGETHER];
+
+	memcpy(whole, (const char *)(&socket->out + 1) - socket->head_left, socket->head_left);
+	memcpy(whole + socket->head_left, socket->body, socket->body_left);
+	return send(socket->fd, whole, socket->head_left + socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static ssize_t send_apart(const struct tcp_socket *socket)
+{
+	struct iovec parts[2];
+	struct msghdr message = { .msg_iov = parts };
+
+	if (!socket->head_left)
+		return send(socket->fd, socket->body, socket->body_left, MSG_NOSIGNAL | MSG_DONTWAIT);
+	parts[message.msg_iovlen++] = (struct iovec){ (char *)(&socket->out + 1) - socket->head_left, socket->head_left };
+	if (socket->body_left)
+		parts[message.msg_iovlen++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
+	return sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 /* An error stays with the socket: what the peer sent before is read first, and the end of that
  * says what happened. */
 static int push(struct tcp_socket *socket)
 {
-	struct iovec parts[2];
-	struct msghdr message = { .msg_iov = parts };
-	size_t count = 0;
-
-	if (socket->head_left)
-		parts[count++] = (struct iovec){ (char *)(&socket->out + 1) - socket->head_left, socket->head_left };
-	if (socket->body_left)
-		parts[count++] = (struct iovec){ (void *)(uintptr_t)socket->body, socket->body_left };
-	message.msg_iovlen = count;
-
+	int together = socket->head_left && socket->body_left && socket->body_left <= TOGETHER;
 	ssize_t wrote;
 
 	do
-		wrote = sendmsg(socket->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+		wrote = together ? send_together(socket) : send_apart(socket);
 	while (wrote < 0 && errno == EINTR);
 	if (wrote < 0) {
 		if (errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -193,20 +209,33 @@ int tcp_output(struct tcp_socket *socket)
 	int frames = 0;
 
 	while (socket->phase == TCP_READY && !socket->mute) {
-		if (!socket->head_left && !socket->body_left && !next_frame(socket))
-			break;
+		if (!socket->head_left && !socket->body_left) {
+			if (!next_frame(socket))
+				break;
+			socket->conn->begun++;
+		}
 		if (!push(socket))
 			break;
+		socket->conn->begun--;
 		frame_is_out(socket);
 		frames++;
 	}
 	return frames;
 }
 
+/* As after most polls. */
+static int is_quiet(const struct tcp_conn *conn)
+{
+	return !conn->begun && !conn->dying && conn->control_head == conn->control_tail && snti_list_empty(&conn->queue) &&
+		snti_list_empty(&conn->cleared) && !owes_much(conn);
+}
+
 int tcp_kick(struct tcp_conn *conn)
 {
 	int frames = 0;
 
+	if (is_quiet(conn))
+		return 0;
 	for (unsigned i = 0; i < conn->socket_count && !conn->over; i++)
 		frames += tcp_output(&conn->sockets[i]);
 	if (conn->dying && conn->base.status >= 0 && !tcp_has_output(conn, &conn->sockets[0]))

@@ -82,9 +82,6 @@ static struct snti_nccl_comm *comm_new(enum snti_nccl_kind kind, const struct sn
 
 	if (!comm)
 		return NULL;
-	pthread_mutex_init(&comm->lock, NULL);
-	snti_list_init(&comm->busy);
-	snti_list_init(&comm->idle);
 	snti_list_init(&comm->memories);
 	snti_list_init(&comm->link);
 	snti_list_init(&comm->tended);
@@ -123,7 +120,7 @@ static int open_port(struct snti_nccl_comm *comm, const struct snti_transport *t
 void snti_nccl_free(struct snti_nccl_comm *comm)
 {
 	/* Work in flight means that NCCL aborts. Then the peer may be the one that hangs. */
-	if (comm->port && (comm->is_cut || !snti_list_empty(&comm->busy)))
+	if (comm->port && (comm->is_cut || comm->busy))
 		comm->port->hasty = 1;
 	snti_conn_close(comm->conn);
 	snti_port_close(comm->port);
@@ -134,9 +131,9 @@ void snti_nccl_free(struct snti_nccl_comm *comm)
 		free(memory);
 	}
 	free(comm->requests);
+	free(comm->idle);
 	free(comm->xfers);
 	free(comm->idle_xfers);
-	pthread_mutex_destroy(&comm->lock);
 	free(comm);
 }
 
@@ -146,7 +143,7 @@ static void let_leave(struct snti_nccl_comm *comm)
 	uint64_t deadline = snti_deadline_ms(snti_settings()->timeout_ms);
 
 	if (comm->kind != SNTI_NCCL_SENDS || !comm->conn || !snti_rails_under(comm->port->ops) || comm->is_cut ||
-	    !snti_list_empty(&comm->busy))
+	    comm->busy)
 		return;
 	while (comm->port->ops->flush(comm->conn) == SNT_BUSY && !snti_nccl_poll(comm) && !snti_is_past(deadline))
 		sched_yield();

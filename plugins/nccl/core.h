@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "plugins/nccl/abi.h"
+#include "plugins/nccl/lock.h"
 #include "transport/transport.h"
 
 #define SNTI_NCCL_NAME "Sennit"
@@ -48,12 +49,12 @@ struct snti_nccl_context {
 };
 
 struct snti_nccl_request {
-	struct snti_link link;
 	struct snti_nccl_comm *comm;
-	int is_receive, count, posted;
-	struct snti_xfer *xfers[NCCL_MAX_RECVS];
+	int is_receive, count, posted;  /* count 0: idle */
+	struct snti_xfer *xfers[NCCL_MAX_RECVS];        /* &first, and what a grouped receive needs beside it */
 	void *memories[NCCL_MAX_RECVS];
 	void *events[NCCL_MAX_RECVS], *parents[NCCL_MAX_RECVS];
+	struct snti_xfer first;
 };
 
 struct snti_nccl_memory { struct snti_link link; struct snti_memory pinned; };
@@ -64,7 +65,7 @@ struct snti_nccl_greeting { uint32_t protocol, pid; char version[SNTI_NCCL_BUILD
 enum snti_nccl_kind { SNTI_NCCL_LISTENS, SNTI_NCCL_CONNECTS, SNTI_NCCL_SENDS, SNTI_NCCL_RECEIVES };
 
 struct snti_nccl_comm {
-	pthread_mutex_t lock;
+	struct snti_nccl_lock lock;
 	struct snti_link link;          /* among the context's; the world's lock guards it */
 	struct snti_link tended;        /* among those over rails or UCX */
 	struct snti_nccl_context *context;
@@ -85,21 +86,11 @@ struct snti_nccl_comm {
 	uint64_t quiet_since;           /* when something was posted or done last */
 	unsigned idle_tests;
 
-	struct snti_link busy, idle;    /* requests */
-	struct snti_nccl_request *requests;
-	struct snti_xfer *xfers, **idle_xfers;
-	int idle_xfer_count;
+	struct snti_nccl_request *requests, **idle;     /* from idle[busy] on */
+	struct snti_xfer *xfers, **idle_xfers;          /* of grouped receives, beyond each request's own one */
+	int busy, busy_xfers;
 	struct snti_nccl_request *unposted;     /* a receive of which the wire did not take all yet */
 	struct snti_link memories;
-};
-
-/* One transfer as NCCL describes it; arrays have @count elements. */
-struct snti_nccl_transfer {
-	int count;
-	void **data;
-	const size_t *sizes;
-	const int *tags;
-	void **memories, **parents;     /* parents may be NULL */
 };
 
 /* All return an enum nccl_result, and everything that NCCL gets back is written in any case. */
@@ -165,8 +156,10 @@ void snti_nccl_untend(struct snti_nccl_comm *comm);
 
 /* transfer.c */
 int snti_nccl_prepare(struct snti_nccl_comm *comm);              /* its requests; 0 or a status */
-int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request);
-int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request);
+/* As NCCL calls them since its version 10; @parents may be NULL. */
+int snti_nccl_isend(void *send_comm, void *data, size_t size, int tag, void *memory, void *parent, void **request);
+int snti_nccl_irecv(void *recv_comm, int count, void **data, size_t *sizes, int *tags, void **memories, void **parents,
+		    void **request);
 int snti_nccl_test(void *request, int *done, int *sizes);
 /* Begins to read @at of a GPU back; the comm is locked. */
 int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memory, void *at, void **request);
@@ -187,6 +180,14 @@ void snti_nccl_keep_cause(struct snti_nccl_comm *comm);
 /* Tells NCCL's log that @comm has failed, the first time; returns what @status is for NCCL. */
 int snti_nccl_failed(struct snti_nccl_comm *comm, int status);
 /* Polls the port of a locked comm; 0 or a status. */
-int snti_nccl_poll(struct snti_nccl_comm *comm);
+static inline int snti_nccl_poll(struct snti_nccl_comm *comm)
+{
+	int before = comm->conn ? comm->conn->status : 0;
+	int did = comm->port->ops->poll(comm->port);
+
+	if (did < 0 || (comm->conn && comm->conn->status < 0 && before >= 0))
+		snti_nccl_keep_cause(comm);
+	return did < 0 ? did : 0;
+}
 
 #endif

@@ -71,13 +71,13 @@ static int pin(struct snti_nccl_comm *comm, struct snti_nccl_memory *made)
 {
 	int status;
 
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	status = comm->port->ops->pin ? comm->port->ops->pin(comm->port, &made->pinned) : 0;
 	if (!status || !made->pinned.is_gpu) {
 		snti_list_append(&comm->memories, &made->link);
 		status = 0;
 	}
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return status;
 }
 
@@ -122,8 +122,8 @@ int snti_nccl_register(void *comm, void *data, size_t size, int type, void **mem
 
 static int is_in_use(const struct snti_nccl_comm *comm, const void *memory)
 {
-	snti_list_each(link, &comm->busy) {
-		const struct snti_nccl_request *request = snti_container(link, struct snti_nccl_request, link);
+	for (int k = 0; comm->busy && k < SNTI_NCCL_REQUESTS; k++) {
+		const struct snti_nccl_request *request = &comm->requests[k];
 
 		for (int i = 0; i < request->count; i++)
 			if (request->memories[i] == memory && request->xfers[i]->status == SNT_BUSY)
@@ -139,7 +139,7 @@ int snti_nccl_deregister(void *object, void *memory)
 
 	if (!known)
 		return NCCL_SUCCESS;
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	/* NCCL aborts: it frees this memory next, so nothing may arrive in it any more. */
 	if (comm->conn && is_in_use(comm, memory)) {
 		if (!*comm->cause)
@@ -154,7 +154,7 @@ int snti_nccl_deregister(void *object, void *memory)
 	snti_list_remove(&known->link);
 	if (comm->port->ops->unpin)
 		comm->port->ops->unpin(comm->port, &known->pinned);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	free(known);
 	return NCCL_SUCCESS;
 }
@@ -187,8 +187,8 @@ int snti_nccl_flush(void *recv_comm, int count, void **data, int *sizes, void **
 	memory = what_to_read(count, data, sizes, memories, &at);
 	if (!memory)
 		return NCCL_SUCCESS;
-	pthread_mutex_lock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
 	result = snti_nccl_settle(comm, memory, at, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }

@@ -82,13 +82,3 @@ int snti_nccl_failed(struct snti_nccl_comm *comm, int status)
 	comm->is_told = 1;
 	return snti_nccl_result(status);
 }
-
-int snti_nccl_poll(struct snti_nccl_comm *comm)
-{
-	int before = comm->conn ? comm->conn->status : 0;
-	int did = comm->port->ops->poll(comm->port);
-
-	if (did < 0 || (comm->conn && comm->conn->status < 0 && before >= 0))
-		snti_nccl_keep_cause(comm);
-	return did < 0 ? did : 0;
-}

@@ -22,10 +22,10 @@ static void poll_all(void)
 	snti_list_each(link, &comms) {
 		struct snti_nccl_comm *comm = snti_container(link, struct snti_nccl_comm, tended);
 
-		if (pthread_mutex_trylock(&comm->lock))
+		if (!snti_nccl_try_lock(&comm->lock))
 			continue;
 		(void)!snti_nccl_poll(comm);
-		pthread_mutex_unlock(&comm->lock);
+		snti_nccl_unlock(&comm->lock);
 	}
 }
 

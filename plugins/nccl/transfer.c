@@ -16,106 +16,131 @@
 
 enum { IDLE_TESTS = 4096 };     /* the clock is looked at no oftener */
 
+/* What a message passes through: in line the compiler knows which way it goes, and that a send is one alone. */
+#define INLINE inline __attribute__((always_inline))
+
+/* One transfer as NCCL describes it; arrays have @count elements. */
+struct transfer {
+	int count;
+	void **data;
+	const size_t *sizes;
+	const int *tags;
+	void **memories, **parents;     /* may be NULL */
+};
+
 /* ---- requests ------------------------------------------------------------ */
 
 int snti_nccl_prepare(struct snti_nccl_comm *comm)
 {
 	comm->requests = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->requests);
+	comm->idle = calloc(SNTI_NCCL_REQUESTS, sizeof(*comm->idle));
 	comm->xfers = calloc(SNTI_NCCL_REQUESTS, sizeof *comm->xfers);
 	comm->idle_xfers = calloc(SNTI_NCCL_REQUESTS, sizeof(*comm->idle_xfers));
-	if (!comm->requests || !comm->xfers || !comm->idle_xfers)
+	if (!comm->requests || !comm->idle || !comm->xfers || !comm->idle_xfers)
 		return snti_fail(SNT_ENOMEM, "no memory for requests");
 	for (int i = 0; i < SNTI_NCCL_REQUESTS; i++) {
-		snti_list_append(&comm->idle, &comm->requests[i].link);
-		comm->idle_xfers[i] = &comm->xfers[SNTI_NCCL_REQUESTS - 1 - i];
+		struct snti_nccl_request *request = &comm->requests[i];
+
+		request->comm = comm;
+		request->is_receive = comm->kind == SNTI_NCCL_RECEIVES;
+		request->xfers[0] = &request->first;
+		request->first.polled = comm->xfers[i].polled = 1;
+		request->first.at_most = comm->xfers[i].at_most = (uint32_t)request->is_receive;
+		comm->idle[i] = request;
+		comm->idle_xfers[i] = &comm->xfers[i];
 	}
-	comm->idle_xfer_count = SNTI_NCCL_REQUESTS;
 	return 0;
 }
 
-static struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer,
-				      int is_receive)
+/* What differs from message to message: the rest of it never changes. */
+static INLINE void describe(struct snti_nccl_request *request, const struct transfer *transfer, int i)
+{
+	struct snti_nccl_memory *memory = transfer->memories ? transfer->memories[i] : NULL;
+	struct snti_xfer *xfer = request->xfers[i];
+
+	xfer->data = transfer->data[i];
+	xfer->size = transfer->sizes[i];
+	xfer->lane = (uint32_t)transfer->tags[i];
+	xfer->memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL;
+	xfer->status = SNT_BUSY;
+	request->memories[i] = memory;
+	request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
+	request->events[i] = NULL;
+}
+
+static INLINE struct snti_nccl_request *take(struct snti_nccl_comm *comm, const struct transfer *transfer)
 {
 	struct snti_nccl_request *request;
 
-	if (comm->idle_xfer_count < transfer->count || snti_list_empty(&comm->idle))
+	if (comm->busy == SNTI_NCCL_REQUESTS || comm->busy_xfers + transfer->count > SNTI_NCCL_REQUESTS + 1)
 		return NULL;
-	request = snti_container(comm->idle.next, struct snti_nccl_request, link);
-	snti_list_remove(&request->link);
-	snti_list_append(&comm->busy, &request->link);
-	request->comm = comm;
-	request->is_receive = is_receive;
+	request = comm->idle[comm->busy++];
 	request->count = transfer->count;
 	request->posted = 0;
-	for (int i = 0; i < transfer->count; i++) {
-		struct snti_xfer *xfer = comm->idle_xfers[--comm->idle_xfer_count];
-		struct snti_nccl_memory *memory = transfer->memories ? transfer->memories[i] : NULL;
-
-		*xfer = (struct snti_xfer){ .data = transfer->data[i], .size = transfer->sizes[i],
-			.memory = memory && memory->pinned.is_gpu ? &memory->pinned : NULL,
-			.lane = (uint32_t)transfer->tags[i], .at_most = (uint32_t)is_receive, .polled = 1, .status = SNT_BUSY };
-		request->xfers[i] = xfer;
-		request->memories[i] = transfer->memories ? transfer->memories[i] : NULL;
-		request->parents[i] = transfer->parents ? transfer->parents[i] : NULL;
-		request->events[i] = NULL;
+	describe(request, transfer, 0);
+	for (int i = 1; i < transfer->count; i++) {
+		request->xfers[i] = comm->idle_xfers[comm->busy_xfers++];
+		describe(request, transfer, i);
 	}
 	return request;
 }
 
-static void give_back(struct snti_nccl_request *request)
+static INLINE void give_back(struct snti_nccl_request *request)
 {
 	struct snti_nccl_comm *comm = request->comm;
 
-	for (int i = 0; i < request->count; i++)
-		comm->idle_xfers[comm->idle_xfer_count++] = request->xfers[i];
-	snti_list_remove(&request->link);
-	snti_list_append(&comm->idle, &request->link);
+	for (int i = 1; i < request->count; i++)
+		comm->idle_xfers[--comm->busy_xfers] = request->xfers[i];
+	request->count = 0;
+	comm->idle[--comm->busy] = request;
 }
 
-/* NCCL looks into @parents[i] unasked, and into an event that it has not made. */
-static void tell_profiler(struct snti_nccl_request *request, int what)
+static __attribute__((noinline)) void tell_profiler_of(struct snti_nccl_request *request, int i, int what)
 {
 	struct snti_nccl_comm *comm = request->comm;
 	nccl_profiler profiler = comm->context->profiler;
+	struct snti_nccl_event event = { .type = (uint8_t)request->is_receive, .device = snti_nccl_index(comm->device),
+		.size = request->xfers[i]->size, .tag = (int32_t)request->xfers[i]->lane };
 
-	for (int i = 0; profiler && i < request->count; i++) {
-		struct snti_nccl_event event = { .type = (uint8_t)request->is_receive,
-			.device = snti_nccl_index(comm->device), .size = request->xfers[i]->size,
-			.tag = (int32_t)request->xfers[i]->lane };
+	if (profiler)
+		profiler(&request->events[i], what, request->parents[i], SNTI_NCCL_EVENT_PLUGIN, &event);
+}
 
+/* NCCL looks into @parents[i] unasked, and into an event that it has not made. */
+static INLINE void tell_profiler(struct snti_nccl_request *request, int what)
+{
+	for (int i = 0; i < request->count; i++)
 		if (request->parents[i] && (what == NCCL_PROFILE_START || request->events[i]))
-			profiler(&request->events[i], what, request->parents[i], SNTI_NCCL_EVENT_PLUGIN, &event);
-	}
+			tell_profiler_of(request, i, what);
+}
+
+static INLINE int post_next(struct snti_nccl_request *request, int is_receive)
+{
+	struct snti_xfer *xfer = request->xfers[request->posted];
+	int status = is_receive ? snti_recv(request->comm->conn, xfer) : snti_send(request->comm->conn, xfer);
+
+	request->posted += !status;
+	return status;
 }
 
 /* 0: all taken; SNTI_AGAIN: not all yet; or a failure. */
-static int post(struct snti_nccl_request *request)
+static int post_rest(struct snti_nccl_request *request)
 {
 	struct snti_nccl_comm *comm = request->comm;
 	int status = 0;
 
 	if (!comm->conn)
 		return SNT_ECANCELED;
-	while (request->posted < request->count && !status) {
-		struct snti_xfer *xfer = request->xfers[request->posted];
-
-		status = request->is_receive ? snti_recv(comm->conn, xfer) : snti_send(comm->conn, xfer);
-		request->posted += !status;
-	}
+	while (request->posted < request->count && !status)
+		status = post_next(request, request->is_receive);
 	if (comm->unposted == request && status != SNTI_AGAIN)
 		comm->unposted = NULL;
 	return status;
 }
 
-static int start(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *transfer, int is_receive, void **out)
+/* NCCL asks again, unless a part of it was taken. */
+static int start_later(struct snti_nccl_comm *comm, struct snti_nccl_request *request, int status, void **out)
 {
-	struct snti_nccl_request *request;
-	int status = comm->unposted ? post(comm->unposted) : 0;
-
-	/* What comes later must not overtake what the wire has not taken. */
-	request = status ? NULL : take(comm, transfer, is_receive);
-	if (request)
-		status = post(request);
 	if (request && !request->posted) {
 		give_back(request);
 		request = NULL;
@@ -132,15 +157,35 @@ static int start(struct snti_nccl_comm *comm, const struct snti_nccl_transfer *t
 	return NCCL_SUCCESS;
 }
 
-int snti_nccl_isend(void *send_comm, const struct snti_nccl_transfer *transfer, void **request)
+static INLINE int start(struct snti_nccl_comm *comm, const struct transfer *transfer, int is_receive, void **out)
 {
+	struct snti_nccl_request *request;
+	int status = comm->unposted ? post_rest(comm->unposted) : comm->conn ? 0 : SNT_ECANCELED;
+
+	/* What comes later must not overtake what the wire has not taken. */
+	request = status ? NULL : take(comm, transfer);
+	if (request)
+		status = post_next(request, is_receive);
+	if (request && !status && transfer->count > 1)
+		status = post_rest(request);
+	if (!request || status)
+		return start_later(comm, request, status, out);
+	*out = request;
+	tell_profiler(request, NCCL_PROFILE_START);
+	return NCCL_SUCCESS;
+}
+
+int snti_nccl_isend(void *send_comm, void *data, size_t size, int tag, void *memory, void *parent, void **request)
+{
+	struct transfer transfer = { .count = 1, .data = &data, .sizes = &size, .tags = &tag,
+		.memories = &memory, .parents = &parent };
 	struct snti_nccl_comm *comm = send_comm;
 	int result;
 
 	*request = NULL;
-	pthread_mutex_lock(&comm->lock);
-	result = start(comm, transfer, 0, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_take_lock(&comm->lock);
+	result = start(comm, &transfer, 0, request);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
@@ -151,25 +196,31 @@ static int bad_count(const struct snti_nccl_comm *comm, int count)
 	return NCCL_INVALID_ARGUMENT;
 }
 
-int snti_nccl_irecv(void *recv_comm, const struct snti_nccl_transfer *transfer, void **request)
+int snti_nccl_irecv(void *recv_comm, int count, void **data, size_t *sizes, int *tags, void **memories, void **parents,
+		    void **request)
 {
+	struct transfer transfer = { .count = count, .data = data, .sizes = sizes, .tags = tags,
+		.memories = memories, .parents = parents };
 	struct snti_nccl_comm *comm = recv_comm;
 	int result;
 
 	/* NCCL's hint that nobody waits for this one may be in it; a wire of ours has to be asked all the same. */
 	*request = NULL;
-	if (transfer->count < 1 || transfer->count > NCCL_MAX_RECVS)
-		return bad_count(comm, transfer->count);
-	pthread_mutex_lock(&comm->lock);
-	result = start(comm, transfer, 1, request);
-	pthread_mutex_unlock(&comm->lock);
+	if (count < 1 || count > NCCL_MAX_RECVS)
+		return bad_count(comm, count);
+	snti_nccl_take_lock(&comm->lock);
+	result = start(comm, &transfer, 1, request);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
 /* 0, SNT_BUSY, or the first failure. */
-static int status_of(const struct snti_nccl_request *request)
+static INLINE int status_of(const struct snti_nccl_request *request)
 {
 	int status = 0;
+
+	if (request->count == 1)
+		return request->posted ? request->first.status : SNT_BUSY;
 
 	for (int i = 0; i < request->count; i++) {
 		if (request->xfers[i]->status < 0)
@@ -184,7 +235,6 @@ static int status_of(const struct snti_nccl_request *request)
 static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_request *request)
 {
 	uint64_t now;
-	int count = 0;
 
 	if (++comm->idle_tests % IDLE_TESTS)
 		return;
@@ -193,11 +243,9 @@ static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_
 		comm->quiet_since = now;
 	if ((now - comm->quiet_since) / 1000000 < snti_settings()->timeout_ms)
 		return;
-	snti_list_each(link, &comm->busy)
-		count++;
 	snti_nccl_log(NCCL_LOG_INFO, "%s: nothing %s %s for %llu s: %d requests wait, this one for tag %llu and %zu bytes",
 		      comm->device->name, request->is_receive ? "has come from" : "has gone to", comm->peer,
-		      (unsigned long long)(now - comm->quiet_since) / 1000000000, count,
+		      (unsigned long long)(now - comm->quiet_since) / 1000000000, comm->busy,
 		      (unsigned long long)request->xfers[0]->lane, request->xfers[0]->size);
 	comm->quiet_since = now;
 }
@@ -205,19 +253,17 @@ static void mention_waiting(struct snti_nccl_comm *comm, const struct snti_nccl_
 static int progress(struct snti_nccl_request *request)
 {
 	struct snti_nccl_comm *comm = request->comm;
-	int status = status_of(request);
+	int status;
 
-	if (status != SNT_BUSY)
-		return status;
 	if (!comm->conn)
 		return SNT_ECANCELED;
 	status = snti_nccl_poll(comm);
 	if (!status && comm->unposted)
-		status = post(comm->unposted);
+		status = post_rest(comm->unposted);
 	return status < 0 ? status : status_of(request);
 }
 
-static int finish(struct snti_nccl_request *request, int *sizes)
+static INLINE int finish(struct snti_nccl_request *request, int *sizes)
 {
 	for (int i = 0; sizes && i < request->count; i++)
 		sizes[i] = (int)request->xfers[i]->size;
@@ -234,15 +280,17 @@ int snti_nccl_test(void *asked, int *done, int *sizes)
 	int status, result = NCCL_SUCCESS;
 
 	*done = 0;
-	pthread_mutex_lock(&comm->lock);
-	status = progress(request);
-	if (status < 0)
-		result = snti_nccl_failed(comm, status);
-	else if (!status)
+	snti_nccl_take_lock(&comm->lock);
+	status = status_of(request);
+	if (status == SNT_BUSY)
+		status = progress(request);
+	if (!status)
 		*done = finish(request, sizes);
+	else if (status < 0)
+		result = snti_nccl_failed(comm, status);
 	else
 		mention_waiting(comm, request);
-	pthread_mutex_unlock(&comm->lock);
+	snti_nccl_unlock(&comm->lock);
 	return result;
 }
 
@@ -253,9 +301,9 @@ int snti_nccl_settle(struct snti_nccl_comm *comm, struct snti_nccl_memory *memor
 {
 	size_t size = 0;
 	int tag = 0, status;
-	struct snti_nccl_transfer transfer = { .count = 1, .data = &at, .sizes = &size, .tags = &tag,
+	struct transfer transfer = { .count = 1, .data = &at, .sizes = &size, .tags = &tag,
 		.memories = (void *[]){ memory } };
-	struct snti_nccl_request *request = comm->conn ? take(comm, &transfer, 1) : NULL;
+	struct snti_nccl_request *request = comm->conn ? take(comm, &transfer) : NULL;
 
 	if (!comm->conn)
 		return snti_nccl_failed(comm, SNT_ECANCELED);

@@ -196,36 +196,19 @@ static int register_6(void *comm, void *data, int size, int type, void **memory)
 
 /* ---- transfers ----------------------------------------------------------- */
 
-static int isend_10(void *comm, void *data, size_t size, int tag, void *memory, void *parent, void **request)
-{
-	struct snti_nccl_transfer transfer = { .count = 1, .data = &data, .sizes = &size, .tags = &tag,
-		.memories = &memory, .parents = &parent };
-
-	return snti_nccl_isend(comm, &transfer, request);
-}
-
 static int isend_9(void *comm, void *data, size_t size, int tag, void *memory, void **request)
 {
-	return isend_10(comm, data, size, tag, memory, NULL, request);
+	return snti_nccl_isend(comm, data, size, tag, memory, NULL, request);
 }
 
 static int isend_8(void *comm, void *data, int size, int tag, void *memory, void **request)
 {
-	return isend_10(comm, data, (size_t)size, tag, memory, NULL, request);
-}
-
-static int irecv_10(void *comm, int count, void **data, size_t *sizes, int *tags, void **memories, void **parents,
-		    void **request)
-{
-	struct snti_nccl_transfer transfer = { .count = count, .data = data, .sizes = sizes, .tags = tags,
-		.memories = memories, .parents = parents };
-
-	return snti_nccl_irecv(comm, &transfer, request);
+	return snti_nccl_isend(comm, data, (size_t)size, tag, memory, NULL, request);
 }
 
 static int irecv_9(void *comm, int count, void **data, size_t *sizes, int *tags, void **memories, void **request)
 {
-	return irecv_10(comm, count, data, sizes, tags, memories, NULL, request);
+	return snti_nccl_irecv(comm, count, data, sizes, tags, memories, NULL, request);
 }
 
 static int irecv_8(void *comm, int count, void **data, int *sizes, int *tags, void **memories, void **request)
@@ -234,7 +217,7 @@ static int irecv_8(void *comm, int count, void **data, int *sizes, int *tags, vo
 
 	for (int i = 0; i < count && i < NCCL_MAX_RECVS; i++)
 		wide[i] = (size_t)sizes[i];
-	return irecv_10(comm, count, data, wide, tags, memories, NULL, request);
+	return snti_nccl_irecv(comm, count, data, wide, tags, memories, NULL, request);
 }
 
 static int set_attributes_11(void *context, struct nccl_attributes *attributes)
@@ -256,8 +239,8 @@ static int set_attributes_11(void *context, struct nccl_attributes *attributes)
 	.close_send = snti_nccl_close, .close_recv = snti_nccl_close, .close_listen = snti_nccl_close
 
 #define SINCE_11 \
-	UNCHANGED, .init = init_11, .listen = listen_11, .connect = connect_11, .isend = isend_10, \
-	.irecv = irecv_10, .finalize = finalize_11, .set_attributes = set_attributes_11
+	UNCHANGED, .init = init_11, .listen = listen_11, .connect = connect_11, .isend = snti_nccl_isend, \
+	.irecv = snti_nccl_irecv, .finalize = finalize_11, .set_attributes = set_attributes_11
 
 EXPORT extern const struct nccl_net_v6 ncclNetPlugin_v6;
 EXPORT extern const struct nccl_net_v7 ncclNetPlugin_v7;
@@ -286,7 +269,7 @@ const struct nccl_net_v9 ncclNetPlugin_v9 = {
 
 const struct nccl_net_v10 ncclNetPlugin_v10 = {
 	UNCHANGED, .init = init_10, .get_properties = properties_9, .listen = listen_8, .connect = connect_10,
-	.isend = isend_10, .irecv = irecv_10, .make_virtual = make_virtual_9,
+	.isend = snti_nccl_isend, .irecv = snti_nccl_irecv, .make_virtual = make_virtual_9,
 };
 
 const struct nccl_net_v11 ncclNetPlugin_v11 = {
