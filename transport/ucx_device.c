@@ -61,7 +61,7 @@ static int add_port(struct snti_device *to, const char *device, int port)
 	if (read_text(device, file, text, sizeof text) || !strstr(text, "ACTIVE"))
 		return 0;
 	*to = (struct snti_device){ .guid = read_guid(device), .number = port };
-	snprintf(to->name, sizeof to->name, "%.27s:%d", device, port);
+	snprintf(to->name, sizeof to->name, "%.27s:%u", device, (uint8_t)port);
 	snprintf(file, sizeof file, "ports/%d/rate", port);
 	if (!read_text(device, file, text, sizeof text))
 		to->speed_mbps = (int)(strtod(text, NULL) * 1000);
